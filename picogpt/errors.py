@@ -1,0 +1,33 @@
+"""What can go wrong, one exception type per kind of trouble.
+
+A message is one sentence for people: what was wrong, where, and what to do. Commands print it to
+stderr and leave with the class's exit code; nobody sees a traceback.
+"""
+
+
+class PicoGPTError(Exception):
+    """Anything this project refuses; the base of all the types below."""
+
+    exit_code = 1
+
+
+class UsageError(PicoGPTError, ValueError):
+    """A command was called wrongly: an unknown flag, an extra word, a bad value."""
+
+    exit_code = 2
+
+
+class CheckpointError(PicoGPTError, ValueError):
+    """A model folder that can't be used: a config, a weights file or a tokenizer file."""
+
+
+class TextError(PicoGPTError, ValueError):
+    """A text that can't be encoded: a lone surrogate, or more tokens than fit."""
+
+
+class DownloadError(PicoGPTError, OSError):
+    """A file that could not be had from the network, or could not be put in place."""
+
+
+class DataError(PicoGPTError, ValueError):
+    """A data set that can't be used: a missing file, a wrong column, label or encoding."""

@@ -1,0 +1,161 @@
+"""The derivative of every kernel, in the order of kernels.py, and the chain rule through GPT-2.
+
+`NAME_backward(dy, ...)` takes the gradient of the loss with respect to NAME's output and what the
+forward pass saw, and gives the gradients with respect to NAME's inputs. dx is short for dloss/dx
+and has x's shape. There is no tape: `block_forward` hands every intermediate value to `note` under
+its name, and `block_backward` picks up what it needs.
+"""
+
+import numpy as np
+
+from picogpt.kernels import (
+    causal_mask, cut, few_rows, gelu, layer_norm, linear, merge_heads, softmax, split_heads,
+)  # fmt: skip
+
+
+# gelu(x) = x/2 (1 + t) with t = tanh(u), u = c (x + 0.044715 x^3).
+# Product rule and tanh' = 1 - t^2: gelu'(x) = (1 + t)/2 + x/2 (1 - t^2) u'(x).
+def gelu_backward(dy, x):
+    """Elementwise, any shape: dy times gelu'(x)."""
+    c = (2 / np.pi) ** 0.5
+    t = np.tanh(c * (x + 0.044715 * x * x * x))
+    return dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x))
+
+
+# y_i = exp(x_i) / sum_k exp(x_k), so dy_i/dx_j = y_i (1[i = j] - y_j), and
+# dx_j = sum_i dy_i y_i (1[i = j] - y_j) = y_j (dy_j - sum_i dy_i y_i).
+def softmax_backward(dy, y):
+    """From the softmax's output y `[..., n]`: the gradient of its scores `[..., n]`."""
+    return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+
+
+# y = g z + b, z = (x - mean) / s. Every x_j moves its own z_j, and all of them through mean and s:
+# dz_i/dx_j = (1[i = j] - 1/n - z_i z_j / n) / s. Sum over i with dz_i = g_i dy_i.
+def layer_norm_backward(dy, x, g, eps=1e-5):
+    """dy, x `[n_tokens, n_embd]` -> dx `[n_tokens, n_embd]`, dg and db `[n_embd]`."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    s = np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)  # [n_tokens, 1]
+    z = centred / s
+    dz = dy * g
+    dx = (dz - dz.mean(axis=-1, keepdims=True) - z * (dz * z).mean(axis=-1, keepdims=True)) / s
+    return dx, (dy * z).sum(axis=0), dy.sum(axis=0)
+
+
+# y_tj = sum_i x_ti w_ij + b_j: so dx_ti = sum_j dy_tj w_ij, dw_ij = sum_t x_ti dy_tj,
+# db_j = sum_t dy_tj. Each is a product again; the shapes leave only one way to write it.
+def linear_backward(dy, x, w):
+    """dy `[n_tokens, n_out]`, x `[n_tokens, n_in]` -> dx like x, dw `[n_in, n_out]`, db `[n_out]`."""
+    return dy @ w.T, x.T @ dy, dy.sum(axis=0)
+
+
+# y = weights v, weights = softmax(scale q k^T + mask). The mask is a constant, so it drops out;
+# q k^T is a product of two variables, each of which sees the other: ds k and ds^T q.
+def attention_backward(dy, q, k, v, weights, *, scale=None, dropped=1.0):
+    """dy, q, k, v `[..., n, d]`, weights `[..., n, n]` -> dq, dk, dv.
+
+    `dropped` is what dropout multiplied the weights by; `scale` None is 1/sqrt(d).
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    dv = (weights * dropped).swapaxes(-1, -2) @ dy  # [.., n, n] @ [.., n, d] -> [.., n, d]
+    dweights = dy @ v.swapaxes(-1, -2) * dropped  # [.., n, d] @ [.., d, n] -> [.., n, n]
+    dscores = softmax_backward(dweights, weights) * scale  # [.., n, n]
+    return dscores @ k, dscores.swapaxes(-1, -2) @ q, dv
+
+
+def dropout_mask(shape, p, rng, dtype):
+    """0 with probability p, else 1 / (1 - p), so that the mean stays; 1 where p is 0.
+
+    Srivastava et al. 2014. rng is a numpy Generator.
+    """
+    if not p:
+        return 1.0
+    return (rng.random(shape, np.float32) >= p).astype(dtype) / (1 - p)
+
+
+def attention_forward(q, k, v, scale, note, dropped):
+    """`kernels.attention` of one whole sequence, step by step, every step noted."""
+    scores = note("scores", q @ k.swapaxes(-1, -2))  # [n_head, n, d] @ [.., d, n] -> [.., n, n]
+    scaled = note("scaled", scores * (q.shape[-1] ** -0.5 if scale is None else scale))
+    masked = note("masked", scaled + causal_mask(q.shape[1], k.shape[1], q.dtype))
+    weights = note("weights", softmax(masked))
+    return note("heads", weights * dropped @ v)  # [n_head, n, n] @ [.., n, d] -> [n_head, n, d]
+
+
+def block_forward(
+    x, mlp, attn, ln_1, ln_2, n_head, note, *, lengths=None, eps=1e-5, act=gelu, scale=None,
+    dropout=0.0, rng=None,
+):
+    """`kernels.transformer_block`, in which `note(name, array) -> array` sees every step.
+
+    `[n_tokens, n_embd] -> [n_tokens, n_embd]`. What attention notes for the second and later
+    sequences of a batch is numbered: weights, weights.1, weights.2, ...
+    """
+
+    def drop(name, array):
+        mask = note(f"{name}_dropped", dropout_mask(array.shape, dropout, rng, x.dtype))
+        return array * mask if dropout else array
+
+    x = note("x", x)
+    a = note("ln_1", layer_norm(x, **ln_1, eps=eps))
+    qkv = note("c_attn", linear(a, **attn["c_attn"]))  # [n_tokens, n_embd] -> [.., 3*n_embd]
+    joined = np.empty_like(x)
+    for i, piece in enumerate(cut(lengths, len(x))):
+        def note_piece(name, array, tag=f".{i}" if i else ""):
+            return note(name + tag, array)
+
+        q, k, v = (split_heads(part, n_head) for part in np.split(qkv[piece], 3, axis=-1))
+        q, k, v = note_piece("q", q), note_piece("k", k), note_piece("v", v)
+        mask = dropout_mask((n_head, len(q[0]), len(q[0])), dropout, rng, x.dtype)
+        note_piece("weights_dropped", mask)
+        joined[piece] = merge_heads(attention_forward(q, k, v, scale, note_piece, mask))
+    joined = note("joined", joined)  # [n_head, n, d] -> [n_tokens, n_embd]
+    x = note("x_mid", x + drop("attn", note("attn", linear(joined, **attn["c_proj"]))))
+    a = note("ln_2", layer_norm(x, **ln_2, eps=eps))
+    h = note("c_fc", linear(a, **mlp["c_fc"]))  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
+    h = note("act", few_rows(act, h))
+    return note("y", x + drop("mlp", note("mlp", linear(h, **mlp["c_proj"]))))
+
+
+def block_backward(
+    dy, seen, mlp, attn, ln_1, ln_2, n_head, *, lengths=None, eps=1e-5,
+    act_backward=gelu_backward, scale=None,
+):
+    """From a block's dy and what its forward pass `seen`: dx and the gradients of its parameters.
+
+    Read block_forward from its last line to its first. A residual connection, y = x + f(x), sends
+    dy both ways: dx = dy + what comes back through f.
+    """
+    grads = {"mlp": {}, "attn": {}}
+    dh, grads["mlp"]["c_proj"] = dense_backward(dy * seen["mlp_dropped"], seen["act"], mlp["c_proj"])
+    dh = few_rows(act_backward, dh, seen["c_fc"])
+    da, grads["mlp"]["c_fc"] = dense_backward(dh, seen["ln_2"], mlp["c_fc"])
+    dx, grads["ln_2"] = norm_backward(da, seen["x_mid"], ln_2, eps)
+    dy = dy + dx
+    djoined, grads["attn"]["c_proj"] = dense_backward(
+        dy * seen["attn_dropped"], seen["joined"], attn["c_proj"]
+    )
+    dqkv = np.empty_like(seen["c_attn"])
+    for i, piece in enumerate(cut(lengths, len(dy))):
+        q, k, v, weights, dropped = (
+            seen[name + (f".{i}" if i else "")]
+            for name in ("q", "k", "v", "weights", "weights_dropped")
+        )
+        parts = attention_backward(
+            split_heads(djoined[piece], n_head), q, k, v, weights, scale=scale, dropped=dropped
+        )
+        dqkv[piece] = np.concatenate([merge_heads(part) for part in parts], axis=-1)
+    da, grads["attn"]["c_attn"] = dense_backward(dqkv, seen["ln_1"], attn["c_attn"])
+    dx, grads["ln_1"] = norm_backward(da, seen["x"], ln_1, eps)
+    return dy + dx, grads
+
+
+def dense_backward(dy, x, dense):
+    """linear_backward for parameters {w, b}: dx and {w: dw, b: db}."""
+    dx, dw, db = linear_backward(dy, x, dense["w"])
+    return dx, {"w": dw, "b": db}
+
+
+def norm_backward(dy, x, norm, eps):
+    """layer_norm_backward for parameters {g, b}: dx and {g: dg, b: db}."""
+    dx, dg, db = layer_norm_backward(dy, x, norm["g"], eps)
+    return dx, {"g": dg, "b": db}

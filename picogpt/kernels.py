@@ -1,0 +1,220 @@
+"""GPT-2's forward pass: every formula of the model, one function each.
+
+Activations are `[n_tokens, n_embd]` throughout. A batch is sequences laid end to end in one such
+array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only `gpt2`
+(positions, the last token) and `mha` (who may look at whom) need to know. With `caches`, piece i
+goes on where sequence i stopped; they are the only thing a kernel writes to.
+
+Signatures are those of picoGPT (Jay Mody, "GPT in 60 Lines of NumPy", 2023); the model is
+Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
+"""
+
+import numpy as np
+
+
+def gelu(x):
+    """Smooth gate: x times (nearly) the chance that a standard normal lies below x.
+
+    The tanh approximation that GPT-2 uses; elementwise, any shape. Hendrycks & Gimpel 2016, sec. 2.
+    """
+    return 0.5 * x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x * x * x)))
+
+
+def softmax(x):
+    """Turn scores `[..., n]` into weights `[..., n]` that are positive and sum to 1.
+
+    Subtracting the largest score changes nothing but keeps exp from overflowing.
+    """
+    exp_x = np.exp(x - np.max(x, axis=-1, keepdims=True))
+    return exp_x / np.sum(exp_x, axis=-1, keepdims=True)
+
+
+def layer_norm(x, g, b, eps=1e-5):
+    """Give every row of x mean 0 and variance 1, then stretch by g and shift by b.
+
+    `[n_tokens, n_embd] -> [n_tokens, n_embd]`, g and b `[n_embd]`. Ba, Kiros & Hinton 2016, eq. 3.
+    """
+    x = x - x.mean(axis=-1, keepdims=True)
+    variance = (x * x).mean(axis=-1, keepdims=True)
+    return g * (x / np.sqrt(variance + eps)) + b
+
+
+def linear(x, w, b):
+    """Matrix product and bias: `[n_tokens, n_in], [n_in, n_out], [n_out] -> [n_tokens, n_out]`."""
+    y = x @ w
+    y += b  # in place: at this size a second array would cost more than the sum
+    return y
+
+
+def few_rows(f, *arrays, n_rows=64):
+    """Apply an elementwise f to a few rows at a time, so that its temporaries stay in cache.
+
+    Same numbers as f(*arrays); on `[512, 3072]` gelu takes a third of the time.
+    """
+    if len(arrays[0]) <= n_rows:
+        return f(*arrays)
+    y = np.empty_like(arrays[0])
+    for i in range(0, len(y), n_rows):
+        y[i : i + n_rows] = f(*(x[i : i + n_rows] for x in arrays))
+    return y
+
+
+def ffn(x, c_fc, c_proj, *, act=gelu):
+    """Every token by itself: widen, bend, narrow: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
+
+    Vaswani et al. 2017, sec. 3.3, with `act` (gelu) in the place of max(0, .).
+    """
+    h = linear(x, **c_fc)  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
+    return linear(few_rows(act, h), **c_proj)  # [n_tokens, 4*n_embd] -> [n_tokens, n_embd]
+
+
+def attention(q, k, v, mask, *, scale=None):
+    """Every query's average of the values, weighted by how well its keys match the query.
+
+    q `[..., n_q, d]`, k and v `[..., n_k, d]`, mask `[n_q, n_k]` -> `[..., n_q, d]`; the mask is
+    added to the scores: 0 where a query may look, -1e10 where it may not. `scale` None is
+    1/sqrt(d). Vaswani et al. 2017, eq. 1.
+    """
+    if scale is None:
+        scale = q.shape[-1] ** -0.5
+    return softmax(q @ k.swapaxes(-1, -2) * scale + mask) @ v
+
+
+def causal_mask(n_q, n_k, dtype):
+    """What the newest n_q of n_k tokens may not look at: `[n_q, n_k]`, -1e10 on the future."""
+    return (1 - np.tri(n_q, n_k, n_k - n_q, dtype=dtype)) * -1e10
+
+
+def cut(lengths, n_tokens):
+    """The slices that `lengths` cuts n_tokens rows into; None is one piece.
+
+    Raises ValueError where the lengths don't add up.
+    """
+    if lengths is None:
+        return [slice(0, n_tokens)]
+    ends = np.cumsum(lengths, dtype=int).tolist()
+    if not ends or ends[-1] != n_tokens or min(lengths) < 1:
+        raise ValueError(f"lengths {list(lengths)} must be positive and add up to {n_tokens}")
+    return [slice(end - n, end) for n, end in zip(lengths, ends)]
+
+
+def split_heads(x, n_head):
+    """`[n_seq, n_embd] -> [n_head, n_seq, n_embd/n_head]`: each head gets its own columns."""
+    return x.reshape(len(x), n_head, -1).swapaxes(0, 1)
+
+
+def merge_heads(x):
+    """`[n_head, n_seq, d] -> [n_seq, n_head*d]`: the way back."""
+    return x.swapaxes(0, 1).reshape(x.shape[1], -1)
+
+
+def extend_cache(cache, k, v):
+    """Add k, v `[n_head, n_new, d]` to one block's cache; give back all keys and values so far.
+
+    Raises ValueError when they don't fit.
+    """
+    start, end = cache["length"], cache["length"] + k.shape[1]
+    if end > cache["k"].shape[1]:
+        raise ValueError(f"{end} tokens are more than the cache's {cache['k'].shape[1]} positions")
+    cache["k"][:, start:end], cache["v"][:, start:end] = k, v
+    cache["length"] = end
+    return cache["k"][:, :end], cache["v"][:, :end]
+
+
+def mha(x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, n_rows=64):
+    """Multi-head causal self-attention: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
+
+    Each head attends in its own n_embd/n_head columns, within each sequence, to the present and
+    the past. Queries go n_rows at a time: their scores stay in cache, and most of what the mask
+    would hide is never computed. Vaswani et al. 2017, sec. 3.2.2.
+    """
+    qkv = linear(x, **c_attn)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
+    y = np.empty_like(x)
+    for i, piece in enumerate(cut(lengths, len(x))):
+        q, k, v = (split_heads(part, n_head) for part in np.split(qkv[piece], 3, axis=-1))
+        n_new = q.shape[1]
+        if caches is not None:
+            k, v = extend_cache(caches[i], k, v)
+        n_past = k.shape[1] - n_new
+        for start in range(0, n_new, n_rows):
+            stop = min(start + n_rows, n_new)
+            n_k = n_past + stop  # a query looks no further than itself
+            mask = causal_mask(stop - start, n_k, x.dtype)
+            heads = attention(q[:, start:stop], k[:, :n_k], v[:, :n_k], mask, scale=scale)
+            y[piece][start:stop] = merge_heads(heads)  # [n_head, n_rows, d] -> [n_rows, n_embd]
+    return linear(y, **c_proj)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+
+
+def transformer_block(
+    x, mlp, attn, ln_1, ln_2, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None
+):
+    """One layer: look at other tokens, then think about each: `[n_tokens, n_embd]` in and out.
+
+    Layer norm comes before each part ("pre-norm") and each part's result is added to what
+    it was given (residual connection). Radford et al. 2019, sec. 2.3.
+    """
+    x = x + mha(
+        layer_norm(x, **ln_1, eps=eps), **attn, n_head=n_head, lengths=lengths, caches=caches,
+        scale=scale,
+    )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act)  # same shape
+
+
+def new_cache(n_layer, n_head, n_ctx, d_head, dtype=np.float32):
+    """An empty cache for one sequence: for each block, room for n_ctx keys and values."""
+    shape = (n_head, n_ctx, d_head)
+    return [
+        {"k": np.empty(shape, dtype), "v": np.empty(shape, dtype), "length": 0}
+        for _ in range(n_layer)
+    ]
+
+
+def positions(lengths, caches, n_tokens):
+    """Where in its sequence every token stands `[n_tokens]`; a cached sequence goes on counting."""
+    pieces = cut(lengths, n_tokens)
+    pasts = [cache[0]["length"] for cache in caches] if caches else [0] * len(pieces)
+    if len(pasts) != len(pieces):
+        raise ValueError(f"{len(pieces)} sequences but {len(pasts)} caches")
+    steps = [np.arange(past, past + p.stop - p.start) for past, p in zip(pasts, pieces)]
+    return np.concatenate(steps)
+
+
+def gpt2(
+    inputs, wte, wpe, blocks, ln_f, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu,
+    scale=None, lm_head=None, last_only=False,
+):
+    """Scores for the next token after every token: ids `[n_tokens]` -> logits `[n_tokens, n_vocab]`.
+
+    With last_only, after each sequence's last token alone: `[n_sequences, n_vocab]`. `scale` is
+    None or a list, one number for each block; `lm_head` `[n_vocab, n_embd]` None is wte, the tied output.
+    Radford et al. 2019; tied output: Press & Wolf 2017. Raises ValueError when a sequence is
+    longer than wpe.
+    """
+    x = hidden_states(
+        inputs, wte, wpe, blocks, n_head, lengths=lengths, caches=caches, eps=eps, act=act,
+        scale=scale,
+    )  # [n_tokens] -> [n_tokens, n_embd]
+    if last_only:
+        x = x[[piece.stop - 1 for piece in cut(lengths, len(x))]]  # [n_sequences, n_embd]
+    x = layer_norm(x, **ln_f, eps=eps)
+    return x @ (wte if lm_head is None else lm_head).T  # [.., n_embd] -> [.., n_vocab]
+
+
+def hidden_states(
+    inputs, wte, wpe, blocks, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None
+):
+    """Embed the tokens and run them through the blocks: ids `[n_tokens]` -> `[n_tokens, n_embd]`.
+
+    What comes out has not passed ln_f. Raises ValueError when a sequence is longer than wpe.
+    """
+    where = positions(lengths, caches, len(inputs))
+    if where.max() >= len(wpe):
+        raise ValueError(f"position {where.max()} is past the {len(wpe)} that the model has")
+    x = wte[inputs] + wpe[where]  # [n_tokens] -> [n_tokens, n_embd]
+    for i, block in enumerate(blocks):
+        x = transformer_block(
+            x, **block, n_head=n_head, lengths=lengths, eps=eps, act=act,
+            caches=None if caches is None else [cache[i] for cache in caches],
+            scale=None if scale is None else scale[i],
+        )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    return x

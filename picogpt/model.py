@@ -1,0 +1,117 @@
+"""A model as the rest of the project holds it: parameters, config, tokenizer, how it likes to write."""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from picogpt import backprop, kernels
+from picogpt.config import Config, load_config, save_config
+from picogpt.download import resolve_model
+from picogpt.encoder import Encoder, load_encoder, save_encoder
+from picogpt.errors import CheckpointError, TextError
+from picogpt.params import load_params, save_params
+
+
+class Model(NamedTuple):
+    """What `load` gives: everything that a model folder holds."""
+
+    params: dict
+    config: Config
+    encoder: Encoder
+    generation: dict = {}  # generation_config.json: how the model writes when nothing is asked for
+
+
+def load(name=None, models_dir=None):
+    """Load a model: 124M, 355M, 774M, 1558M, tiny, a folder, or a hub id like owner/name.
+
+    None is 124M where it can be had, else tiny. Raises DownloadError where it can't be found or
+    fetched, CheckpointError where its files can't be used.
+    """
+    folder = resolve_model(name, models_dir)
+    config = load_config(folder)
+    encoder = load_encoder(folder)
+    if encoder.n_vocab > config.n_vocab:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {encoder.n_vocab} tokens, "
+            f"the model's vocab_size is {config.n_vocab}"
+        )
+    return Model(load_params(folder, config), config, encoder, load_generation(folder))
+
+
+def load_generation(folder):
+    """What generation_config.json says, {} where there is none."""
+    path = Path(folder) / "generation_config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"{path} can't be read: {e}") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return values
+
+
+def save(model, folder, dtype=np.float32):
+    """Write a folder that `load`, GPT2LMHeadModel and GPT2TokenizerFast read; float16 halves it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_params(model.params, model.config, folder, dtype)
+    save_config(model.config, folder)
+    save_encoder(model.encoder, folder)
+    if model.generation:
+        text = json.dumps(model.generation, indent=2) + "\n"
+        (folder / "generation_config.json").write_text(text, encoding="utf-8")
+
+
+def new_caches(config, n_sequences=1):
+    """Empty caches for `logits`, one for each sequence that is to be continued."""
+    d_head = config.n_embd // config.n_head
+    return [
+        kernels.new_cache(config.n_layer, config.n_head, config.n_ctx, d_head)
+        for _ in range(n_sequences)
+    ]
+
+
+def check_ids(ids, config):
+    """The ids as an int array `[n_tokens]`; TextError where one is not in the vocabulary."""
+    ids = np.asarray(ids, dtype=np.int64)
+    if ids.ndim != 1 or not len(ids):
+        raise TextError(f"token ids must be a list of at least one, not of shape {ids.shape}")
+    if ids.min() < 0 or ids.max() >= config.n_vocab:
+        raise TextError(f"token ids must lie between 0 and {config.n_vocab - 1}")
+    return ids
+
+
+def logits(model, ids, lengths=None, caches=None, last_only=False):
+    """Scores for the next token: ids `[n_tokens]` -> `[n_tokens, n_vocab]` float32.
+
+    `lengths` cuts ids into sequences, `caches` (from new_caches) continue them, last_only gives
+    the last row of each. Raises TextError for ids outside the vocabulary, ValueError for lengths
+    that don't add up or a sequence longer than n_ctx.
+    """
+    return kernels.gpt2(
+        check_ids(ids, model.config), **model.params, **model.config.kernel_options,
+        lengths=lengths, caches=caches, last_only=last_only,
+    )  # fmt: skip
+
+
+def loss_and_gradients(
+    model, ids, targets, lengths=None, first_trained_block=0, dropout=0.0, rng=None
+):
+    """Mean cross-entropy in nats and its gradient for every trained parameter.
+
+    targets[j] is the id that should follow ids[j], -100 where nothing is scored; the mean is over
+    the scored ones. The gradients come as a tree like the parameters; with first_trained_block k > 0
+    the embeddings and the blocks below k are frozen: {} stands in their places.
+    Dropout needs rng, a numpy Generator.
+    """
+    ids = check_ids(ids, model.config)
+    return backprop.loss_and_gradients(
+        model.params, ids, np.asarray(targets), **model.config.kernel_options,
+        act_backward=model.config.act_backward, lengths=lengths,
+        first_trained_block=first_trained_block, dropout=dropout, rng=rng,
+    )  # fmt: skip
