@@ -1,6 +1,6 @@
 """GPT-2 in plain NumPy: read it, run it, train it."""
 
-# from picogpt.generation import generate, generate_batch
+from picogpt.generation import generate, generate_batch
 from picogpt.model import (
     Model,
     load,
@@ -12,6 +12,8 @@ from picogpt.model import (
 
 __all__ = [
     "Model",
+    "generate",
+    "generate_batch",
     "load",
     "logits",
     "loss_and_gradients",

@@ -8,9 +8,13 @@ head tied to wte is frozen with it; ln_f and an untied lm_head always train.
 import numpy as np
 
 from picogpt.gradients import (
-    block_backward, block_forward, dropout_mask, gelu_backward, norm_backward,
+    block_backward,
+    block_forward,
+    dropout_mask,
+    gelu_backward,
+    norm_backward,
 )  # fmt: skip
-from picogpt.kernels import few_rows, gelu, hidden_states, layer_norm, positions, softmax
+from picogpt.kernels import gelu, hidden_states, layer_norm, positions
 
 NOT_SCORED = -100  # a target that no loss is taken of, as in torch
 N_LOGITS = 2**25  # at most so many logits are held at once: 128 MB of float32

@@ -24,8 +24,8 @@ class Config:
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     tie_word_embeddings: bool = True
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
 
     @property
     def d_inner(self):
@@ -118,6 +118,5 @@ def save_config(config, folder):
     values = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
     for name, value in asdict(config).items():
         values[HUGGING_FACE_NAMES.get(name, name)] = value
-    # transformers takes a missing token id for 50256, so write null where there is none
     text = json.dumps(values, indent=2) + "\n"
     (Path(folder) / "config.json").write_text(text, encoding="utf-8")

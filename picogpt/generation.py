@@ -99,20 +99,12 @@ def prompt_ids(model, prompt):
     Raises TextError for a prompt that can't be encoded.
     """
     ids = model.encoder.encode(prompt)
-    if not ids:
-        start = model.encoder.end_of_text
-        ids = [model.config.bos_token_id if start is None else start]
-    if ids == [None]:
-        raise TextError("the prompt is empty, and this model has no <|endoftext|> to start from")
-    return ids
-
-
-def newest(ids, n_ctx, notify, trouble):
-    """The ids as they are, or if they outgrow the model's n_ctx positions, the newest n_ctx // 2."""
-    if len(ids) <= n_ctx:
+    if ids:
         return ids
-    notify(f"{trouble} the model's {n_ctx} positions: the newest {n_ctx // 2} tokens stay in view.")
-    return ids[-max(1, n_ctx // 2) :]
+    for start in (model.encoder.end_of_text, model.config.bos_token_id):
+        if start is not None and start < model.config.n_vocab:
+            return [start]
+    raise TextError("the prompt is empty, and this model has no <|endoftext|> to start from")
 
 
 class TextStream:
@@ -141,10 +133,98 @@ class TextStream:
 class Sequence:
     """One text being written."""
 
-    ids: list  # what the next token depends on
+    index: int  # which of the prompts it continues
+    ids: list  # all that the next token depends on
     rng: np.random.Generator
     text: TextStream
     cache: list
     n_cached: int = 0  # how many of the ids the model has run
 
+    def fit(self, n_ctx, notify):
+        """When the ids outgrow the model's n_ctx positions, start anew from the newest half."""
+        if len(self.ids) <= n_ctx:
+            return
+        what = "the text outgrows" if self.n_cached else "the prompt is longer than"
+        kept = max(1, n_ctx // 2)
+        notify(f"{what} the model's {n_ctx} positions: its newest {kept} tokens are run again")
+        self.ids, self.n_cached = self.ids[-kept:], 0
+        for block in self.cache:
+            block["length"] = 0
 
+
+def decode(model, sequences, n_tokens, sampling, notify):
+    """The decode loop: yield (index, piece of text) while the sequences grow, n_tokens at most."""
+    ends = model.generation.get("eos_token_id", model.config.eos_token_id)
+    ends = ends if isinstance(ends, list) else [ends]
+    for n_left in reversed(range(n_tokens)):
+        for sequence in sequences:
+            sequence.fit(model.config.n_ctx, notify)
+        new = [sequence.ids[sequence.n_cached :] for sequence in sequences]
+        rows = logits(
+            model, sum(new, []), [len(ids) for ids in new],
+            [sequence.cache for sequence in sequences], last_only=True,
+        )  # [n_sequences, n_vocab]
+        for sequence, scores in zip(sequences, rows):
+            sequence.n_cached = len(sequence.ids)
+            token = draw(scores[: model.encoder.n_vocab], sequence.rng, sampling)  # less padding
+            sequence.ids.append(token)
+            ended = token in ends
+            data = b"" if ended else model.encoder.decode_bytes([token])
+            if piece := sequence.text.feed(data, final=ended or n_left == 0):
+                yield sequence.index, piece
+        sequences = [sequence for sequence in sequences if not sequence.text.done]
+        if not sequences:
+            return
+
+
+def stream(
+    model, prompts, n_tokens=40, *, temperature=None, top_k=None, top_p=None, seed=None, stop=None,
+    notify=None,
+):  # fmt: skip
+    """Continue several prompts as one batch: an iterator of (which prompt, piece of text).
+
+    Temperature, top_k and top_p: see `sampling_for`. seed is an int, a numpy Generator or None for
+    a fresh one; stop a list of strings, or one string with ||| between them; notify is called with
+    sentences for people, which otherwise go to stderr. Raises, before any work, UsageError for
+    an argument that can't be and TextError for a prompt that can't be encoded.
+    """
+    if n_tokens < 0:
+        raise UsageError(f"n_tokens must be 0 or more, not {n_tokens}")
+    sampling = sampling_for(model, temperature=temperature, top_k=top_k, top_p=top_p)
+    stops = stop.split("|||") if isinstance(stop, str) else stop or []
+    stops = [stop for stop in stops if stop]
+    try:
+        rngs = np.random.default_rng(seed).spawn(len(prompts))  # each text depends on its own only
+    except (TypeError, ValueError):
+        raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}") from None
+    notify = cache(notify or partial(print, file=sys.stderr, flush=True))  # says nothing twice
+    starts = [prompt_ids(model, prompt) for prompt in prompts]
+    caches = new_caches(model.config, len(starts))
+    sequences = [
+        Sequence(i, ids, rng, TextStream(stops), kv)
+        for i, (ids, rng, kv) in enumerate(zip(starts, rngs, caches))
+    ]
+    return decode(model, sequences, n_tokens, sampling, notify)
+
+
+def generate(model, prompt, n_tokens=40, **options):
+    """Continue a prompt by up to n_tokens: an iterator of pieces of text; options as in `stream`."""
+    return (piece for _, piece in stream(model, [prompt], n_tokens, **options))
+
+
+def generate_batch(model, prompts, n_tokens=40, **options):
+    """Continue several prompts at once: a list of texts; options as in `stream`."""
+    texts = [""] * len(prompts)
+    for i, piece in stream(model, prompts, n_tokens, **options):
+        texts[i] += piece
+    return texts
+
+
+def next_token_probabilities(model, prompt, temperature=1.0, top_k=0, top_p=1.0):
+    """How likely each token is to come next: `[n_vocab]`, filtered as `distribution` does it."""
+    check_sampling(temperature, top_k, top_p)
+    ids = prompt_ids(model, prompt)
+    if len(ids) > model.config.n_ctx:
+        ids = ids[-max(1, model.config.n_ctx // 2) :]
+    scores = logits(model, ids, last_only=True)[0, : model.encoder.n_vocab]
+    return distribution(scores, temperature, top_k, top_p)

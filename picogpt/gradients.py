@@ -9,7 +9,15 @@ its name, and `block_backward` picks up what it needs.
 import numpy as np
 
 from picogpt.kernels import (
-    causal_mask, cut, few_rows, gelu, layer_norm, linear, merge_heads, softmax, split_heads,
+    causal_mask,
+    cut,
+    few_rows,
+    gelu,
+    layer_norm,
+    linear,
+    merge_heads,
+    softmax,
+    split_heads,
 )  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """A model as the rest of the project holds it: parameters, config, tokenizer, how it likes to write."""
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,0 +1,88 @@
+"""Write on from a prompt with GPT-2: python gpt2.py "Alan Turing theorized that computers would"."""
+
+import numpy as np
+
+from picogpt.cli import at_least, read_stdin, run
+from picogpt.download import resolve_model
+from picogpt.generation import (
+    check_sampling,
+    generate,
+    generate_batch,
+    next_token_probabilities,
+)  # fmt: skip
+from picogpt.model import load
+
+
+def main(
+    prompt: str,
+    *,
+    n_tokens_to_generate: int = 40,
+    model_size: str | None = None,
+    models_dir: str | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    n_samples: int = 1,
+    stop: str | None = None,
+    no_stream: bool = False,
+    show_next: int = 0,
+):
+    """Continue a prompt with GPT-2 and print the continuation.
+
+    How it writes is the model's own choice (its generation_config.json) unless temperature, top_k
+    or top_p is given; any of them turns sampling on.
+
+    Args:
+        prompt: the text to continue; - reads it from standard input, "" starts from nothing, and
+            one that begins with -- is given as --prompt=TEXT.
+        n_tokens_to_generate: how many tokens to write.
+        model_size: 124M, 355M, 774M, 1558M, tiny, a model's folder or its id on the Hugging Face
+            hub; without it 124M, or tiny where that can't be had.
+        models_dir: where models are kept.
+        temperature: below 1 is careful, above 1 is daring; 0 always takes the likeliest token.
+        top_k: draw from the k likeliest tokens only; 0 is all of them.
+        top_p: draw from the likeliest tokens that reach this probability together; 1 is all.
+        seed: the same whole number gives the same text again.
+        n_samples: how many continuations to write; a line --- stands between them.
+        stop: end before this text comes; several are separated by |||.
+        no_stream: write all samples at once, as a batch, and print them when they are done.
+        show_next: instead of writing on, show this many of the likeliest next tokens.
+    """
+    at_least(0, n_tokens_to_generate=n_tokens_to_generate, seed=seed, show_next=show_next)
+    at_least(1, n_samples=n_samples)
+    sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    check_sampling(**sampling)
+    if prompt == "-":
+        prompt = read_stdin()
+    folder = resolve_model(model_size, models_dir)
+    model = load(folder)
+    if show_next:
+        return print_next(model, prompt, show_next, sampling, folder.name)
+    options = {**sampling, "seed": np.random.default_rng(seed), "stop": stop}
+    if no_stream:
+        samples = generate_batch(model, [prompt] * n_samples, n_tokens_to_generate, **options)
+    else:
+        samples = (generate(model, prompt, n_tokens_to_generate, **options) for _ in range(n_samples))
+    for i, sample in enumerate(samples):
+        if i:
+            print("---")
+        for piece in sample:
+            print(piece, end="", flush=not no_stream)
+        print(flush=True)
+
+
+def print_next(model, prompt, n, sampling, name):
+    """The n likeliest next tokens, each with its probability and a bar of that length."""
+    asked = {key: value for key, value in sampling.items() if value is not None}
+    probabilities = next_token_probabilities(model, prompt, **asked)
+    best = np.argsort(-probabilities, kind="stable")[:n]
+    tokens = [repr(model.encoder.decode([int(id)])) for id in best]
+    width = max(map(len, tokens))
+    print(f"next token, by {name}")
+    for token, p in zip(tokens, probabilities[best]):
+        print(f"{token:{width}} {p:6.1%} {'#' * round(50 * p)}".rstrip())
+
+
+if __name__ == "__main__":
+    run(main)
