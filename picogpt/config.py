@@ -1,12 +1,12 @@
 """A model's hyper-parameters, from Hugging Face's config.json, checked; and what they ask for."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from picogpt.activations import ACTIVATIONS
 from picogpt.errors import CheckpointError
+from picogpt.files import write_text
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ class Config:
 
 
 HUGGING_FACE_NAMES = {"n_vocab": "vocab_size", "n_ctx": "n_positions"}  # the others are the same
+OTHER_NAMES = {  # which transformers reads as well, and prefers
+    "n_ctx": "max_position_embeddings",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
+}
 
 
 def load_config(folder):
@@ -70,7 +76,7 @@ def load_config(folder):
     """
     path = Path(folder) / "config.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"{folder} has no config.json: is it a GPT-2 model folder?") from None
     except (OSError, ValueError) as e:
@@ -82,34 +88,38 @@ def load_config(folder):
     known = {}
     for field in fields(Config):
         name = HUGGING_FACE_NAMES.get(field.name, field.name)
-        if name in values:
-            known[field.name] = values[name]
+        for key in (name, OTHER_NAMES.get(field.name)):
+            if key in values:
+                known[field.name] = values[key]
     return check(Config(**known), values, path)
 
 
 def check(config, values, path):
     """Give back config, or raise CheckpointError for what this project can't run."""
+
+    def require(fits, name, wanted):
+        if not fits:
+            said = HUGGING_FACE_NAMES.get(name, name)
+            raise CheckpointError(f"{path}: {said} is {getattr(config, name)!r}, not {wanted}")
+
     if values.get("add_cross_attention"):
         raise CheckpointError(f"{path}: add_cross_attention is set, which is not supported")
     for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer", "n_inner"):
         n = getattr(config, name)
-        if name == "n_inner" and n is None:
-            continue
-        if not isinstance(n, int) or isinstance(n, bool) or n < (0 if name == "n_layer" else 1):
-            said = HUGGING_FACE_NAMES.get(name, name)
-            raise CheckpointError(f"{path}: {said} is {n!r}, it must be a positive whole number")
-    if config.n_embd % config.n_head:
-        raise CheckpointError(
-            f"{path}: n_embd {config.n_embd} can't be split among n_head {config.n_head} heads"
-        )
+        optional = name == "n_inner" and n is None
+        require(optional or type(n) is int and n > 0, name, "a whole number above 0")
+    require(config.n_embd % config.n_head == 0, "n_embd", f"a multiple of n_head {config.n_head}")
     eps = config.layer_norm_epsilon
-    if not isinstance(eps, int | float) or not math.isfinite(eps) or eps <= 0:
-        raise CheckpointError(f"{path}: layer_norm_epsilon is {eps!r}, it must be above 0")
-    if config.activation_function not in ACTIVATIONS:
-        raise CheckpointError(
-            f"{path}: activation_function {config.activation_function!r} is unknown; "
-            f"known are {', '.join(ACTIVATIONS)}"
-        )
+    require(type(eps) in (int, float) and 0 < eps < 1, "layer_norm_epsilon", "between 0 and 1")
+    for name in ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "tie_word_embeddings"):
+        require(type(getattr(config, name)) is bool, name, "true or false")
+    act = config.activation_function
+    known = type(act) is str and act in ACTIVATIONS
+    require(known, "activation_function", f"one of {', '.join(ACTIVATIONS)}")
+    for name in ("bos_token_id", "eos_token_id"):
+        ids = getattr(config, name)
+        ids = ids if name == "eos_token_id" and type(ids) is list else [ids]
+        require(all(id is None or type(id) is int for id in ids), name, "a token id or null")
     return config
 
 
@@ -118,5 +128,4 @@ def save_config(config, folder):
     values = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
     for name, value in asdict(config).items():
         values[HUGGING_FACE_NAMES.get(name, name)] = value
-    text = json.dumps(values, indent=2) + "\n"
-    (Path(folder) / "config.json").write_text(text, encoding="utf-8")
+    write_text(Path(folder) / "config.json", json.dumps(values, indent=2) + "\n")

@@ -18,6 +18,7 @@ from pathlib import Path
 import regex
 
 from picogpt.errors import CheckpointError, TextError
+from picogpt.files import write_text
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -219,4 +220,4 @@ def save_encoder(encoder, folder):
     }
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (Path(folder) / name).write_bytes(content.encode("utf-8"))
+        write_text(Path(folder) / name, content)

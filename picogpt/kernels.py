@@ -82,7 +82,8 @@ def attention(q, k, v, mask, *, scale=None):
 
 def causal_mask(n_q, n_k, dtype):
     """What the newest n_q of n_k tokens may not look at: `[n_q, n_k]`, -1e10 on the future."""
-    return (1 - np.tri(n_q, n_k, n_k - n_q, dtype=dtype)) * -1e10
+    hidden = max(-1e10, float(np.finfo(dtype).min) / 2)  # float16 ends at -65504
+    return (1 - np.tri(n_q, n_k, n_k - n_q, dtype=dtype)) * hidden
 
 
 def cut(lengths, n_tokens):
@@ -129,7 +130,7 @@ def mha(x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, n_r
     would hide is never computed. Vaswani et al. 2017, sec. 3.2.2.
     """
     qkv = linear(x, **c_attn)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
-    y = np.empty_like(x)
+    y = np.empty_like(x, dtype=qkv.dtype)
     for i, piece in enumerate(cut(lengths, len(x))):
         q, k, v = (split_heads(part, n_head) for part in np.split(qkv[piece], 3, axis=-1))
         n_new = q.shape[1]
@@ -139,7 +140,7 @@ def mha(x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, n_r
         for start in range(0, n_new, n_rows):
             stop = min(start + n_rows, n_new)
             n_k = n_past + stop  # a query looks no further than itself
-            mask = causal_mask(stop - start, n_k, x.dtype)
+            mask = causal_mask(stop - start, n_k, qkv.dtype)
             heads = attention(q[:, start:stop], k[:, :n_k], v[:, :n_k], mask, scale=scale)
             y[piece][start:stop] = merge_heads(heads)  # [n_head, n_rows, d] -> [n_rows, n_embd]
     return linear(y, **c_proj)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
@@ -172,7 +173,7 @@ def new_cache(n_layer, n_head, n_ctx, d_head, dtype=np.float32):
 def positions(lengths, caches, n_tokens):
     """Where in its sequence every token stands `[n_tokens]`; a cached sequence goes on counting."""
     pieces = cut(lengths, n_tokens)
-    pasts = [cache[0]["length"] for cache in caches] if caches else [0] * len(pieces)
+    pasts = [0] * len(pieces) if caches is None else [cache[0]["length"] for cache in caches]
     if len(pasts) != len(pieces):
         raise ValueError(f"{len(pieces)} sequences but {len(pasts)} caches")
     steps = [np.arange(past, past + p.stop - p.start) for past, p in zip(pasts, pieces)]
@@ -183,10 +184,10 @@ def gpt2(
     inputs, wte, wpe, blocks, ln_f, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu,
     scale=None, lm_head=None, last_only=False,
 ):
-    """Scores for the next token after every token: ids `[n_tokens]` -> logits `[n_tokens, n_vocab]`.
+    """Scores for what follows every token: ids `[n_tokens]` -> logits `[n_tokens, n_vocab]`.
 
-    With last_only, after each sequence's last token alone: `[n_sequences, n_vocab]`. `scale` is
-    None or a list, one number for each block; `lm_head` `[n_vocab, n_embd]` None is wte, the tied output.
+    With last_only, for what follows each sequence: `[n_sequences, n_vocab]`. `scale` is None or a
+    list, one number for each block; `lm_head` `[n_vocab, n_embd]` None is wte, the tied output.
     Radford et al. 2019; tied output: Press & Wolf 2017. Raises ValueError when a sequence is
     longer than wpe.
     """

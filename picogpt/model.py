@@ -1,6 +1,7 @@
-"""A model as the rest of the project holds it: parameters, config, tokenizer, how it likes to write."""
+"""A model as the rest of the project holds it: parameters, config, tokenizer, writing habits."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from picogpt import backprop, kernels
 from picogpt.config import Config, load_config, save_config
-from picogpt.download import resolve_model
+from picogpt.download import TINY_FOLDERS, resolve_model
 from picogpt.encoder import Encoder, load_encoder, save_encoder
 from picogpt.errors import CheckpointError, TextError
+from picogpt.files import write_text
 from picogpt.params import load_params, save_params
 
 
@@ -21,6 +23,7 @@ class Model(NamedTuple):
     config: Config
     encoder: Encoder
     generation: dict = {}  # generation_config.json: how the model writes when nothing is asked for
+    name: str = "this model"  # what the printed tables call it
 
 
 def load(name=None, models_dir=None):
@@ -30,6 +33,8 @@ def load(name=None, models_dir=None):
     fetched, CheckpointError where its files can't be used.
     """
     folder = resolve_model(name, models_dir)
+    if name is None:
+        name = "tiny" if folder in TINY_FOLDERS else "124M"
     config = load_config(folder)
     encoder = load_encoder(folder)
     if encoder.n_vocab > config.n_vocab:
@@ -37,14 +42,16 @@ def load(name=None, models_dir=None):
             f"{folder}: the tokenizer has {encoder.n_vocab} tokens, "
             f"the model's vocab_size is {config.n_vocab}"
         )
-    return Model(load_params(folder, config), config, encoder, load_generation(folder))
+    params = load_params(folder, config)
+    config = replace(config, tie_word_embeddings="lm_head" not in params)
+    return Model(params, config, encoder, load_generation(folder), str(name))
 
 
 def load_generation(folder):
     """What generation_config.json says, {} where there is none."""
     path = Path(folder) / "generation_config.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as e:
@@ -63,7 +70,9 @@ def save(model, folder, dtype=np.float32):
     save_encoder(model.encoder, folder)
     if model.generation:
         text = json.dumps(model.generation, indent=2) + "\n"
-        (folder / "generation_config.json").write_text(text, encoding="utf-8")
+        write_text(folder / "generation_config.json", text)
+    else:
+        (folder / "generation_config.json").unlink(missing_ok=True)  # another model's
 
 
 def new_caches(config, n_sequences=1):
@@ -77,9 +86,9 @@ def new_caches(config, n_sequences=1):
 
 def check_ids(ids, config):
     """The ids as an int array `[n_tokens]`; TextError where one is not in the vocabulary."""
-    ids = np.asarray(ids, dtype=np.int64)
-    if ids.ndim != 1 or not len(ids):
-        raise TextError(f"token ids must be a list of at least one, not of shape {ids.shape}")
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
+        raise TextError("token ids must be a flat list of at least one whole number")
     if ids.min() < 0 or ids.max() >= config.n_vocab:
         raise TextError(f"token ids must lie between 0 and {config.n_vocab - 1}")
     return ids
@@ -104,9 +113,9 @@ def loss_and_gradients(
     """Mean cross-entropy in nats and its gradient for every trained parameter.
 
     targets[j] is the id that should follow ids[j], -100 where nothing is scored; the mean is over
-    the scored ones. The gradients come as a tree like the parameters; with first_trained_block k > 0
-    the embeddings and the blocks below k are frozen: {} stands in their places.
-    Dropout needs rng, a numpy Generator.
+    the scored ones. The gradients come as a tree like the parameters; with first_trained_block
+    k > 0 the embeddings and the blocks below k are frozen: {} stands in their places. Dropout
+    needs rng, a numpy Generator.
     """
     ids = check_ids(ids, model.config)
     return backprop.loss_and_gradients(

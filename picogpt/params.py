@@ -11,11 +11,13 @@ shape, place), and the numbers (github.com/huggingface/safetensors, "Format").
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from picogpt.errors import CheckpointError
+from picogpt.files import written_beside
 from picogpt.tree import tree_leaves, tree_map
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
@@ -60,26 +62,35 @@ def checkpoint_tree(config):
 def load_params(folder, config):
     """Read a model folder's weights as float32 into the parameter dict.
 
-    Aligned float32 data are memory-mapped, copy on write; others are read once into aligned
-    memory. Raises CheckpointError, which names the file or tensor that is missing or wrong.
+    Aligned float32 data are memory-mapped, copy on write; others are read once into memory of
+    their own. There is an `lm_head` where the config unties it, or where the file has one that is
+    not wte, whatever the config says: transformers goes by that, too. Raises CheckpointError, which
+    names the file or tensor that is missing or wrong.
     """
     tensors = {}
     for path in weight_files(Path(folder)):
-        for name, array in read_safetensors(path).items():
-            tensors[name.removeprefix("transformer.")] = array
+        for name, tensor in open_safetensors(path).items():
+            tensors[name.removeprefix("transformer.")] = tensor
 
     def take(leaf):
         name, shape = leaf
         if name not in tensors:
-            raise CheckpointError(f"{folder}: the weights hold no tensor {name}")
-        if tensors[name].shape != shape:
+            raise CheckpointError(f"{folder}: the weights hold no float tensor {name}")
+        found, read = tensors[name]
+        if found != shape:
             raise CheckpointError(
-                f"{folder}: tensor {name} is {list(tensors[name].shape)}, "
-                f"config.json asks for {list(shape)}"
+                f"{folder}: tensor {name} is {list(found)}, config.json asks for {list(shape)}"
             )
-        return as_float32(tensors[name])
+        return read()
 
-    return tree_map(take, checkpoint_tree(config))
+    tied = config.tie_word_embeddings
+    if tied and "lm_head.weight" in tensors:
+        tensors.setdefault("wte.weight", tensors["lm_head.weight"])  # one of the names may do
+        config = replace(config, tie_word_embeddings=False)
+    params = tree_map(take, checkpoint_tree(config))
+    if tied and "lm_head" in params and np.array_equal(params["wte"], params["lm_head"]):
+        del params["lm_head"]
+    return params
 
 
 def weight_files(folder):
@@ -88,7 +99,7 @@ def weight_files(folder):
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
         try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            index = json.loads((folder / INDEX).read_bytes())
             names = sorted(set(index["weight_map"].values()))
             if any(Path(name).name != name or "\\" in name for name in names):
                 raise ValueError("a shard lies outside the folder")
@@ -107,8 +118,8 @@ def weight_files(folder):
     raise CheckpointError(f"{folder} holds no {WEIGHTS}: is it a GPT-2 model folder?")
 
 
-def read_safetensors(path):
-    """Every float tensor of a file by its name, in the file's own type (bfloat16 as uint16).
+def open_safetensors(path):
+    """What a file holds: {name: (shape, function that reads it as float32)}, float tensors only.
 
     Raises CheckpointError where the file is cut off or damaged.
     """
@@ -116,48 +127,40 @@ def read_safetensors(path):
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             n_header = int.from_bytes(file.read(8), "little")
-            if size < 8 or n_header > size - 8:
+            if n_header > size - 8:
                 raise ValueError("it is shorter than its header says")
             header = json.loads(file.read(n_header))
-            header.pop("__metadata__", None)
-            start = 8 + n_header
-            data = map_or_read(path, file, start, header)
-            return {
-                name: tensor_at(data, name, entry)
-                for name, entry in header.items()
-                if entry["dtype"] in DTYPES
-            }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            data = np.memmap(file, mode="c").view(np.ndarray)
+        header.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        if max(ends, default=0) != size - 8 - n_header:
+            raise ValueError("its numbers are more or fewer than its header says")
+        floats = {name: entry for name, entry in header.items() if entry["dtype"] in DTYPES}
+        return {name: find_tensor(path, data, 8 + n_header, floats[name]) for name in floats}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise CheckpointError(f"{path} is cut off or damaged ({e}): fetch it again") from None
 
 
-def map_or_read(path, file, start, header):
-    """The bytes from `start` on: mapped copy on write where every number in them is aligned.
+def find_tensor(path, data, start, entry):
+    """One tensor of the file `path`, whose bytes are `data`: (shape, function that reads it).
 
-    Otherwise read into fresh memory, which is aligned: NumPy computes at a third of its speed
-    on numbers that straddle their natural places, as in the hub's own GPT-2 file.
+    Raises ValueError where its place and its shape disagree.
     """
-    widths = {name: np.dtype(code).itemsize for name, code in DTYPES.items()}
-    places = [(e["data_offsets"][0], widths.get(e["dtype"], 1)) for e in header.values()]
-    if all((start + offset) % width == 0 for offset, width in places):
-        return np.memmap(path, mode="c")[start:].view(np.ndarray)
-    data = np.empty(os.fstat(file.fileno()).st_size - start, np.uint8)
-    file.seek(start)
-    if file.readinto(data) != len(data):
-        raise ValueError("it ended while it was read")
-    return data
-
-
-def tensor_at(data, name, entry):
-    """One tensor as a view of the file's bytes; ValueError where its place and shape disagree."""
     begin, end = entry["data_offsets"]
-    dtype = np.dtype(DTYPES[entry["dtype"]])
-    n_bytes = math.prod(entry["shape"]) * dtype.itemsize
-    if not (0 <= begin <= end <= len(data) and end - begin == n_bytes):
-        raise ValueError(f"tensor {name} lies outside the file or has another size than its shape")
-    if begin % dtype.itemsize:  # aligned start, yet not this tensor
-        return np.frombuffer(data[begin:end].tobytes(), dtype).reshape(entry["shape"]).copy()
-    return data[begin:end].view(dtype).reshape(entry["shape"])
+    shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
+    if min([begin, *shape]) < 0 or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"place {begin} to {end} of a tensor doesn't match its shape {shape}")
+    begin, end = start + begin, start + end
+
+    def read():
+        if entry["dtype"] == "F32" and begin % dtype.itemsize == 0:
+            return data[begin:end].view(dtype).reshape(shape)
+        # NumPy computes at a third of its speed on numbers that straddle their natural places,
+        # as those in the hub's own GPT-2 file do, whose header is 14,283 bytes long
+        array = np.fromfile(path, dtype, math.prod(shape), offset=begin).reshape(shape)
+        return as_float32(array)
+
+    return shape, read
 
 
 def as_float32(array):
@@ -175,10 +178,10 @@ def save_params(params, config, folder, dtype=np.float32):
     leaves = zip(tree_leaves(checkpoint_tree(config)), tree_leaves(params), strict=True)
     for (name, shape), array in leaves:
         if array.shape != shape:
-            raise CheckpointError(f"{name} is {list(array.shape)}, the config asks for {list(shape)}")
+            raise CheckpointError(
+                f"{name} is {list(array.shape)}, the config asks for {list(shape)}"
+            )
         prefix = "" if name.startswith("lm_head") else "transformer."
         tensors[prefix + name] = np.ascontiguousarray(array, dtype)
-    path = Path(folder) / WEIGHTS
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, path)
+    with written_beside(Path(folder) / WEIGHTS) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})

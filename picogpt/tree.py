@@ -6,7 +6,7 @@ the framework there is. JAX calls the first one tree_map as well.
 
 
 def tree_map(f, tree, *others):
-    """Apply f to every leaf (and the leaves at the same place in the others); the same tree back."""
+    """Apply f to every leaf (and to those at the same place in the others); the same tree back."""
     if isinstance(tree, dict):
         return {key: tree_map(f, tree[key], *(other[key] for other in others)) for key in tree}
     if isinstance(tree, list):

@@ -1,4 +1,4 @@
-"""Small random models for the tests, and folders of them as the project's own `save` writes them."""
+"""Small random models for the tests, and folders of them written by the project's own `save`."""
 
 import numpy as np
 
