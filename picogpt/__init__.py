@@ -8,6 +8,7 @@ from picogpt.model import (
     loss_and_gradients,
     new_caches,
     save,
+    trace,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "loss_and_gradients",
     "new_caches",
     "save",
+    "trace",
 ]

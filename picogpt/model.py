@@ -12,6 +12,7 @@ from picogpt.config import Config, load_config, save_config
 from picogpt.download import TINY_FOLDERS, resolve_model
 from picogpt.encoder import Encoder, load_encoder, save_encoder
 from picogpt.errors import CheckpointError, TextError
+from picogpt.gradients import block_forward
 from picogpt.files import write_text
 from picogpt.params import load_params, save_params
 
@@ -123,3 +124,38 @@ def loss_and_gradients(
         act_backward=model.config.act_backward, lengths=lengths,
         first_trained_block=first_trained_block, dropout=dropout, rng=rng,
     )  # fmt: skip
+
+
+def trace(model, ids, edit=None):
+    """Every intermediate of one forward pass, {name: array}, from the functions that training uses.
+
+    wte, wpe `[n_tokens, n_embd]`, what `gradients.block_forward` notes as blocks.0.x, blocks.0.q,
+    ..., ln_f and logits. With `edit(name, array) -> array` every value can be changed on its way;
+    it is a copy, so that writing into it is safe. Raises TextError for ids outside the vocabulary,
+    ValueError for an edit of another shape or more ids than n_ctx.
+    """
+    ids, seen = check_ids(ids, model.config), {}
+    if len(ids) > model.config.n_ctx:
+        raise ValueError(f"{len(ids)} tokens are more than the model's {model.config.n_ctx}")
+
+    def note(name, array):
+        if name.endswith("_dropped"):  # dropout's masks: there is none here
+            return array
+        if edit is not None:
+            shape, array = array.shape, np.asarray(edit(name, array.copy()), array.dtype)
+            if array.shape != shape:
+                raise ValueError(f"edit made {list(array.shape)} of {name}, which is {list(shape)}")
+        seen[name] = array
+        return array
+
+    options = model.config.kernel_options
+    scales, eps, params = options.pop("scale"), options["eps"], model.params
+    x = note("wte", params["wte"][ids]) + note("wpe", params["wpe"][: len(ids)].copy())
+    for i, (block, scale) in enumerate(zip(params["blocks"], scales)):
+        def note_block(name, array, prefix=f"blocks.{i}."):
+            return note(prefix + name, array)
+
+        x = block_forward(x, **block, note=note_block, scale=scale, **options)
+    x = note("ln_f", kernels.layer_norm(x, **params["ln_f"], eps=eps))
+    note("logits", x @ params.get("lm_head", params["wte"]).T)  # [n_tokens, n_vocab]
+    return seen
