@@ -12,8 +12,8 @@ from picogpt.config import Config, load_config, save_config
 from picogpt.download import TINY_FOLDERS, resolve_model
 from picogpt.encoder import Encoder, load_encoder, save_encoder
 from picogpt.errors import CheckpointError, TextError
-from picogpt.gradients import block_forward
 from picogpt.files import write_text
+from picogpt.gradients import block_forward
 from picogpt.params import load_params, save_params
 
 
