@@ -132,7 +132,11 @@ def test_writing_into_what_is_handed_out_leaves_the_model_alone():
     before = picogpt.logits(model, A)
     for array in picogpt.trace(model, A, spoil).values():
         array[:] = 9
-    for array in picogpt.trace(model, A).values():
+    plain = picogpt.trace(model, A)
+    edited = picogpt.trace(model, A, lambda name, x: spoil(name, x) if name == "blocks.1.x" else x)
+    np.testing.assert_array_equal(edited["blocks.0.y"], plain["blocks.0.y"])
+    assert (edited["blocks.1.x"] == 7).all()
+    for array in plain.values():
         array[:] = 9
     np.testing.assert_array_equal(picogpt.logits(model, A), before)
 
