@@ -137,7 +137,7 @@ def open_safetensors(path):
             raise ValueError("its numbers are more or fewer than its header says")
         floats = {name: entry for name, entry in header.items() if entry["dtype"] in DTYPES}
         return {name: find_tensor(path, data, 8 + n_header, floats[name]) for name in floats}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise CheckpointError(f"{path} is cut off or damaged ({e}): fetch it again") from None
 
 
@@ -148,7 +148,8 @@ def find_tensor(path, data, start, entry):
     """
     begin, end = entry["data_offsets"]
     shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
-    if min([begin, *shape]) < 0 or end - begin != math.prod(shape) * dtype.itemsize:
+    whole = all(type(n) is int and n >= 0 for n in (begin, end, *shape))
+    if not whole or end - begin != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"place {begin} to {end} of a tensor doesn't match its shape {shape}")
     begin, end = start + begin, start + end
 

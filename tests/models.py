@@ -1,5 +1,8 @@
 """Small random models for the tests, and folders of them written by the project's own `save`."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 from picogpt.config import Config
@@ -44,4 +47,26 @@ def small_model(seed=0, generation=None, **changes):
 def small_folder(folder, seed=0, generation=None, **changes):
     """Write `small_model` to a folder, and give the folder back."""
     save(small_model(seed, generation, **changes), folder)
+    return folder
+
+
+def write_safetensors(path, tensors, header=None):
+    """Write {name: (dtype code, shape, bytes)} in this order, under the true header or another."""
+    entries, end = {}, 0
+    for name, (code, shape, data) in tensors.items():
+        place = [end, end := end + len(data)]
+        entries[name] = {"dtype": code, "shape": list(shape), "data_offsets": place}
+    header = json.dumps(entries).encode() if header is None else header
+    body = b"".join(data for _, _, data in tensors.values())
+    Path(path).write_bytes(len(header).to_bytes(8, "little") + header + body)
+
+
+def misalign(folder):
+    """Give a folder's weights the hub's own GPT-2 file's flaw: data at 3 past a multiple of 4."""
+    path = Path(folder) / "model.safetensors"
+    raw = path.read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    header = raw[8:end].rstrip()
+    header += b" " * ((3 - 8 - len(header)) % 4)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + raw[end:])
     return folder
