@@ -6,7 +6,7 @@ from pathlib import Path
 
 from picogpt.activations import ACTIVATIONS
 from picogpt.errors import CheckpointError
-from picogpt.files import write_text
+from picogpt.files import read_json, write_text
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,9 @@ def load_config(folder):
     Raises CheckpointError, which names what is missing, damaged or of another architecture.
     """
     path = Path(folder) / "config.json"
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no config.json: is it a GPT-2 model folder?") from None
-    except (OSError, ValueError) as e:
-        raise CheckpointError(f"{path} can't be read: {e}") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
+    if not path.is_file():
+        raise CheckpointError(f"{folder} has no config.json: is it a GPT-2 model folder?")
+    values = read_json(path)
     if values.get("model_type", "gpt2") != "gpt2":
         raise CheckpointError(f"{path}: model_type is {values['model_type']!r}, only gpt2 can run")
     known = {}

@@ -1,8 +1,11 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and JSON files that hold what they should."""
 
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
+
+from picogpt.errors import CheckpointError
 
 
 @contextmanager
@@ -24,3 +27,14 @@ def write_text(path, text):
     r"""Write a whole text file in UTF-8, with \n at the ends of lines on every system."""
     with written_beside(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_json(path):
+    """The object in a model's JSON file; raises CheckpointError where it is damaged."""
+    try:
+        values = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError, RecursionError) as e:
+        raise CheckpointError(f"{path} can't be read ({e}): get it again") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} is no JSON object: get it again")
+    return values

@@ -12,7 +12,7 @@ from picogpt.config import Config, load_config, save_config
 from picogpt.download import TINY_FOLDERS, resolve_model
 from picogpt.encoder import Encoder, load_encoder, save_encoder
 from picogpt.errors import CheckpointError, TextError
-from picogpt.files import write_text
+from picogpt.files import read_json, write_text
 from picogpt.gradients import block_forward
 from picogpt.params import load_params, save_params
 
@@ -51,15 +51,7 @@ def load(name=None, models_dir=None):
 def load_generation(folder):
     """What generation_config.json says, {} where there is none."""
     path = Path(folder) / "generation_config.json"
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as e:
-        raise CheckpointError(f"{path} can't be read: {e}") from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
-    return values
+    return read_json(path) if path.is_file() else {}
 
 
 def save(model, folder, dtype=np.float32):

@@ -173,13 +173,21 @@ def test_shards_with_an_index(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "index",
-    [{}, [], {"weight_map": []}, {"weight_map": {"wte.weight": 5}}, {"weight_map": None}]
-    + [{"weight_map": {"wte.weight": name}} for name in ("../a.safetensors", "/a", "b\\a", "a/b")],
+    "index, message",
+    [
+        ({}, "index.json has no weight_map"),
+        ([], "index.json is no JSON object"),
+        ({"weight_map": []}, "index.json has no weight_map"),
+        ({"weight_map": {"wte.weight": 5}}, "lacks the shard 5"),
+        ({"weight_map": {"wte.weight": "../here.safetensors"}}, "lacks the shard ../here.saf"),
+        ({"weight_map": {"wte.weight": "a\\b"}}, r"lacks the shard a\\b"),
+    ],
 )
-def test_a_damaged_index_is_refused(tmp_path, index):
-    shard(tmp_path, index)
-    refused(tmp_path, "index.json is damaged")
+def test_a_damaged_index_is_refused(tmp_path, index, message):
+    (tmp_path / "here.safetensors").touch()
+    (tmp_path / "inner").mkdir()
+    shard(tmp_path / "inner", index)
+    refused(tmp_path / "inner", message)
 
 
 def head(seed=5):
@@ -318,7 +326,7 @@ def test_a_header_with_a_wrong_byte_is_refused_or_read_and_never_breaks(tmp_path
     raw, n_refused = path.read_bytes(), 0
     n_header = int.from_bytes(raw[:8], "little")
     rng = np.random.default_rng(0)
-    for place in rng.integers(0, 8 + n_header, 300):
+    for place in rng.integers(0, 8 + n_header, 150):
         damaged = bytearray(raw)
         damaged[place] = rng.integers(256)
         path.write_bytes(damaged)
@@ -326,7 +334,7 @@ def test_a_header_with_a_wrong_byte_is_refused_or_read_and_never_breaks(tmp_path
             load_params(tmp_path, config)
         except CheckpointError:
             n_refused += 1
-    assert n_refused > 200
+    assert n_refused > 100
 
 
 class Trap:
