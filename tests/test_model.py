@@ -1,0 +1,186 @@
+"""A model folder, there and back; `logits`; and logits that transformers computed (golden)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import misalign, small_encoder, small_folder, small_model
+
+import picogpt
+from picogpt.config import load_config
+from picogpt.errors import CheckpointError, TextError
+from picogpt.params import load_params
+from picogpt.tree import tree_leaves, tree_map
+
+GOLDEN = Path(__file__).parent / "golden" / "forward"
+FILES = {"config.json", "model.safetensors", "vocab.json", "merges.txt", "tokenizer_config.json"}
+
+
+def assert_same(model, expected, convert=lambda array: array):
+    for a, b in zip(tree_leaves(model.params), tree_leaves(expected.params), strict=True):
+        assert a.dtype == np.float32 and np.array_equal(a, convert(b))
+    assert model.config == expected.config and model.generation == expected.generation
+    assert model.encoder.vocab == expected.encoder.vocab
+    assert model.encoder.merges == expected.encoder.merges
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_word_embeddings": False, "n_inner": 10}])
+@pytest.mark.parametrize("generation", [{}, {"do_sample": True, "eos_token_id": [266, 3]}])
+def test_what_save_writes_load_reads(tmp_path, changes, generation):
+    model = small_model(generation=generation, **changes)
+    folder = tmp_path / "not yet" / "there"
+    picogpt.save(model, folder)
+    files = FILES | ({"generation_config.json"} if generation else set())
+    assert {path.name for path in folder.iterdir()} == files
+    assert_same(picogpt.load(folder), model)
+    assert_same(picogpt.load(str(folder)), model)
+    picogpt.save(model, folder, dtype=np.float16)
+    assert_same(picogpt.load(folder), model, lambda a: a.astype(np.float16).astype(np.float32))
+
+
+def test_save_over_another_models_folder_leaves_nothing_of_it(tmp_path):
+    small_folder(tmp_path, generation={"do_sample": True})
+    (tmp_path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    model = small_model(seed=1)
+    picogpt.save(model, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert_same(picogpt.load(tmp_path), model)
+
+
+def test_save_over_the_folder_that_a_model_is_mapped_from(tmp_path):
+    model = picogpt.load(small_folder(tmp_path))
+    before = picogpt.logits(model, [1, 2, 3])
+    for dtype in (np.float32, np.float16):
+        picogpt.save(model, tmp_path, dtype)
+        assert np.array_equal(picogpt.logits(model, [1, 2, 3]), before)
+    assert np.abs(picogpt.logits(picogpt.load(tmp_path), [1, 2, 3]) - before).max() < 0.05
+
+
+def test_save_puts_whole_files_in_the_place_of_old_ones(tmp_path):
+    small_folder(tmp_path / "model", generation={"do_sample": True})
+    (tmp_path / "old").mkdir()
+    old = {}
+    for path in (tmp_path / "model").iterdir():  # a second name for the same file
+        os.link(path, tmp_path / "old" / path.name)
+        old[path.name] = path.read_bytes()
+    picogpt.save(small_model(seed=1, n_ctx=16, generation={"top_k": 5}), tmp_path / "model")
+    assert len(old) == 6
+    for path in (tmp_path / "old").iterdir():  # written to, it would show under both
+        assert path.read_bytes() == old[path.name]
+
+
+def test_save_that_fails_leaves_the_old_file_and_no_part(tmp_path):
+    model = picogpt.load(small_folder(tmp_path, generation={"top_k": 5}))
+    with pytest.raises(TypeError):
+        picogpt.save(model._replace(generation={"top_k": object()}), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"generation_config.json"}
+    assert_same(picogpt.load(tmp_path), model)
+
+
+def test_a_head_unlike_wte_unties_the_config(tmp_path):
+    model = small_model(tie_word_embeddings=False)
+    picogpt.save(model, tmp_path)
+    values = json.loads((tmp_path / "config.json").read_bytes())
+    text = json.dumps(values | {"tie_word_embeddings": True})
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    loaded = picogpt.load(tmp_path)
+    assert_same(loaded, model)
+    picogpt.save(loaded, tmp_path)
+    assert_same(picogpt.load(tmp_path), model)
+
+
+def test_a_vocabulary_padded_past_the_tokenizers_is_fine_and_a_smaller_one_is_not(tmp_path):
+    model = picogpt.load(small_folder(tmp_path / "padded", n_vocab=304))
+    assert picogpt.logits(model, [303]).shape == (1, 304)
+    folder = small_folder(tmp_path / "small", n_vocab=266)
+    message = "the tokenizer has 267 tokens, the model's vocab_size is 266"
+    with pytest.raises(CheckpointError, match=message) as caught:
+        picogpt.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5"])
+def test_a_damaged_generation_config_is_refused(tmp_path, text):
+    small_folder(tmp_path)
+    (tmp_path / "generation_config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="generation_config.json"):
+        picogpt.load(tmp_path)
+
+
+def test_logits_of_lists_and_arrays_with_lengths_and_caches(tmp_path):
+    model = picogpt.load(misalign(small_folder(tmp_path)))
+    ids = [5, 266, 0, 17, 40, 40]
+    whole = picogpt.logits(model, ids)
+    assert whole.shape == (6, 267) and whole.dtype == np.float32
+    for kind in (np.uint8, np.int32, np.int64, np.uint64):
+        some = np.minimum(ids, 255)
+        assert np.array_equal(picogpt.logits(model, some.astype(kind)), picogpt.logits(model, some))
+    parts = [picogpt.logits(model, ids[:2]), picogpt.logits(model, ids[2:])]
+    batched = picogpt.logits(model, ids, lengths=[2, 4])
+    assert np.abs(batched - np.concatenate(parts)).max() < 1e-5
+    last = picogpt.logits(model, ids, lengths=(2, 4), last_only=True)
+    assert np.abs(last - batched[[1, 5]]).max() < 1e-5
+    caches = picogpt.new_caches(model.config, 2)
+    picogpt.logits(model, ids[:3], [1, 2], caches)
+    last = picogpt.logits(model, ids[3:], [1, 2], caches, True)
+    expected = picogpt.logits(model, [ids[i] for i in (0, 3, 1, 2, 4, 5)], [2, 4], last_only=True)
+    assert last.shape == (2, 267) and np.abs(last - expected).max() < 1e-5
+
+
+def test_logits_of_a_model_in_another_precision():
+    model = small_model()
+    for dtype, tolerance in ((np.float16, 0.05), (np.float64, 1e-5)):
+        params = tree_map(lambda array, to=dtype: array.astype(to), model.params)
+        other = picogpt.logits(model._replace(params=params), [1, 2, 3])
+        assert np.abs(other - picogpt.logits(model, [1, 2, 3])).max() < tolerance
+
+
+@pytest.mark.parametrize(
+    "ids, message",
+    [
+        ([], "at least one"),
+        ([[1, 2]], "flat list"),
+        (5, "flat list"),
+        ([1.5], "whole number"),
+        ([True], "whole number"),
+        ("12", "whole number"),
+        (["12"], "whole number"),
+        ([None], "whole number"),
+        ([10**30], "whole number"),
+        ([0, -1], "between 0 and 266"),
+        ([267], "between 0 and 266"),
+    ],
+)
+def test_ids_that_are_none_are_refused(ids, message):
+    with pytest.raises(TextError, match=message):
+        picogpt.logits(small_model(), ids)
+
+
+def test_more_tokens_than_positions_are_refused():
+    model = small_model()
+    assert picogpt.logits(model, [0] * 32).shape == (32, 267)
+    with pytest.raises(ValueError, match="position 32 is past the 32 that the model has"):
+        picogpt.logits(model, [0] * 33)
+
+
+def test_importing_picogpt_imports_nothing_heavy():
+    code = "import sys, picogpt; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    late = {"tqdm", "requests", "fire", "safetensors", "torch", "transformers", "urllib3", "ssl"}
+    assert "numpy" in out.stdout.split() and not late & set(out.stdout.split())
+
+
+@pytest.mark.parametrize("folder", sorted(GOLDEN.iterdir()), ids=lambda folder: folder.name)
+def test_logits_are_transformers(folder):
+    """Folders written by transformers, and what its GPT2LMHeadModel makes of ids.npy."""
+    config = load_config(folder)
+    model = picogpt.Model(load_params(folder, config), config, small_encoder())
+    ids, expected = np.load(folder / "ids.npy"), np.load(folder / "logits.npy")
+    assert np.abs(picogpt.logits(model, ids) - expected).max() < 2e-5
+    caches = picogpt.new_caches(config)
+    steps = [picogpt.logits(model, ids[i : i + 1], caches=caches) for i in range(len(ids))]
+    assert np.abs(np.concatenate(steps) - expected).max() < 2e-5
