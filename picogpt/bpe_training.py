@@ -59,13 +59,13 @@ def learn_merges(pieces, n_merges, min_frequency=2, progress=True):
     pair_counts = defaultdict(int)
     heap = []  # (-count, pair, the words it stands in), the count as it was when it was put here
     merges = []
-    changes = [(pair, 1, w) for w, word in enumerate(words) for pair in zip(word, word[1:])]
+    changes = ((pair, 1, w) for w, word in enumerate(words) for pair in zip(word, word[1:]))
     for _ in tqdm(range(n_merges), "merging", disable=None if progress else True):
-        found = defaultdict(list)
+        found = defaultdict(set)
         for pair, change, w in changes:
             pair_counts[pair] += change * counts[w]
             if change > 0:
-                found[pair].append(w)
+                found[pair].add(w)
         for pair, where in found.items():
             heapq.heappush(heap, (-pair_counts[pair], pair, where))
         while heap and -heap[0][0] != pair_counts[heap[0][1]]:  # it has sunk: put it in its place

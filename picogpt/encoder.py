@@ -47,8 +47,9 @@ def to_symbols(text):
 class Encoder:
     """A vocabulary, {token: id}, and its merges, ["a b", ...], the lowest rank first.
 
-    Special tokens, {token: id}, mark what is no text; `end_of_text` is the id of <|endoftext|>, or
-    None. `n_vocab` is one more than the highest id.
+    Added tokens, {token: id}, stay whole where a text holds them. The special ones among them mark
+    what is no text: in a text they are plain text, unless asked for. `end_of_text` is the id of
+    <|endoftext|>, or None. `n_vocab` is one more than the highest id.
 
     >>> encoder = Encoder.from_merges(["l o", "lo w"])
     >>> encoder.encode("low lower")  # low; then Ġ, low, e, r: no merge joins Ġ, e or r
@@ -57,15 +58,17 @@ class Encoder:
     'lower'
     """
 
-    def __init__(self, vocab, merges, special_tokens=(), add_prefix_space=False):
+    def __init__(self, vocab, merges, added_tokens=(), special=(), add_prefix_space=False):
         self.vocab = vocab
         self.merges = merges
-        self.special_tokens = dict(special_tokens)
+        self.added_tokens = dict(added_tokens)
+        self.special = {*special, END_OF_TEXT}
         if END_OF_TEXT in vocab:
-            self.special_tokens[END_OF_TEXT] = vocab[END_OF_TEXT]
-        self.end_of_text = self.special_tokens.get(END_OF_TEXT)
+            self.added_tokens[END_OF_TEXT] = vocab[END_OF_TEXT]
+        self.end_of_text = self.added_tokens.get(END_OF_TEXT)
         self.add_prefix_space = add_prefix_space
-        self._tokens = {id: token for token, id in (vocab | self.special_tokens).items()}
+        self._tokens = {id: token for token, id in vocab.items()}
+        self._tokens |= {id: to_symbols(token) for token, id in self.added_tokens.items()}
         self.n_vocab = max(self._tokens) + 1
         self._ranks = {merge: rank for rank, merge in enumerate(merges)}
         self._cached_merge = lru_cache(2**15)(self._merge)  # a novel has up to 18,000 pieces
@@ -86,13 +89,13 @@ class Encoder:
         except UnicodeEncodeError as error:
             where = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
             raise TextError(f"The text holds half a character, {where}: take it out.") from None
-        specials = self.special_tokens if allow_special else {}
-        longest_first = sorted(specials, key=len, reverse=True)
+        whole = self.added_tokens.keys() - (() if allow_special else self.special)
+        longest_first = sorted(whole, key=len, reverse=True)
         pattern = f"({'|'.join(map(regex.escape, longest_first))})"
         ids = []
-        for part in regex.split(pattern, text) if specials else [text]:
-            if part in specials:
-                ids.append(specials[part])
+        for part in regex.split(pattern, text) if whole else [text]:
+            if part in whole:
+                ids.append(self.added_tokens[part])
                 continue
             if self.add_prefix_space and part and not part.startswith(" "):
                 part = " " + part
@@ -108,10 +111,9 @@ class Encoder:
         try:
             symbols = "".join([self._tokens[id] for id in ids])
         except KeyError as error:
-            raise TextError(
-                f"There is no token {error}: the vocabulary's ids are 0 to {self.n_vocab - 1}."
-            ) from None
-        # a special token may hold characters that are no symbols: they stand for themselves
+            id, last = error.args[0], self.n_vocab - 1
+            raise TextError(f"There is no token {id}: the ids are 0 to {last}.") from None
+        # a token may hold characters that are no symbols: they stand for themselves
         return b"".join([BYTE_OF_SYMBOL.get(symbol) or symbol.encode() for symbol in symbols])
 
     def decode(self, ids):
@@ -154,29 +156,34 @@ def load_encoder(folder):
     Raises CheckpointError for files that are missing, damaged or not of GPT-2's kind.
     """
     folder = Path(folder)
-    path = folder / "tokenizer_config.json"
+    vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
+    path = file_of_added = folder / "tokenizer_config.json"
     try:
         config = json.loads(path.read_bytes()) if path.exists() else {}
         add_prefix_space = config.get("add_prefix_space", False)
-        added = config.get("added_tokens_decoder", {}).items()
-        special_tokens = {token["content"]: int(id) for id, token in added}
+        added = [(token, int(id)) for id, token in config.get("added_tokens_decoder", {}).items()]
         path = folder / "tokenizer.json"
-        if path.exists() and not (folder / "merges.txt").exists():
+        if path.exists() and not (vocab_file.exists() and merges_file.exists()):
+            file_of_added = path
             vocab, merges, added = _parse_tokenizer(json.loads(path.read_bytes()))
-            special_tokens |= {token["content"]: token["id"] for token in added}
+            _check_vocab(vocab)
         else:
-            path = folder / "vocab.json"
+            path = vocab_file
             vocab = json.loads(path.read_bytes())
-            _check(vocab)
-            path = folder / "merges.txt"
+            _check_vocab(vocab)
+            path = merges_file
             lines = path.read_text(encoding="utf-8").split("\n")
             merges = [line for line in lines if line and not line.startswith("#version")]
-        _check(vocab, merges)
-        return Encoder(vocab, merges, special_tokens, add_prefix_space)
+        _check_merges(merges, vocab)
+        path = file_of_added
+        added_tokens = {token["content"]: vocab.get(token["content"], id) for token, id in added}
+        _check_vocab(vocab | added_tokens)
+        special = {token["content"] for token, _ in added if token.get("special")}
+        return Encoder(vocab, merges, added_tokens, special, add_prefix_space)
     except FileNotFoundError:
         needed = "a GPT-2 tokenizer is vocab.json and merges.txt, or tokenizer.json"
         raise CheckpointError(f"{folder} has no {path.name}: {needed}.") from None
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not what GPT-2's looks like: get it again.") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be used ({error}): get it again.") from error
@@ -186,38 +193,55 @@ def _parse_tokenizer(tokenizer):
     """Vocabulary, merges and added tokens of a tokenizer.json, if it is of GPT-2's kind."""
     model, splitter = tokenizer["model"], tokenizer["pre_tokenizer"]
     kind = model.get("type", "BPE"), splitter["type"], splitter.get("use_regex", True)
-    if kind != ("BPE", "ByteLevel", True) or tokenizer["normalizer"] or model.get("ignore_merges"):
+    others = tokenizer.get("normalizer") or model.get("ignore_merges")
+    if kind != ("BPE", "ByteLevel", True) or others:
         raise ValueError("not GPT-2's byte-level BPE")
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return model["vocab"], merges, tokenizer["added_tokens"]
+    return model["vocab"], merges, [(token, token["id"]) for token in tokenizer["added_tokens"]]
 
 
-def _check(vocab, merges=()):
-    """Raise ValueError unless every byte has a token, every token one id, every merge a result."""
+def _check_vocab(vocab):
+    """Raise ValueError unless every byte has a token, and every token a text and one id."""
     if not isinstance(vocab, dict) or not vocab.keys() >= BYTE_OF_SYMBOL.keys():
         raise ValueError("no vocabulary with a token for every byte")
+    "".join(vocab).encode("utf-8")  # raises for what is no text
     ids = set(vocab.values())
-    if len(ids) < len(vocab) or not all(type(id) is int and id >= 0 for id in ids):
-        raise ValueError("its ids are not one whole number for each token")
+    if len(ids) < len(vocab) or "" in vocab or not all(type(id) is int and id >= 0 for id in ids):
+        raise ValueError("its tokens don't have one whole number each")
+
+
+def _check_merges(merges, vocab):
+    """Raise ValueError unless merges join tokens to tokens and make each that begins with Ġ."""
+    made = set()
     for merge in merges:
         parts = merge.split(" ")
-        if len(parts) != 2 or not all(parts) or "".join(parts) not in vocab:
+        if len(parts) != 2 or not vocab.keys() >= {*parts, "".join(parts)}:
             raise ValueError(f"{merge!r} is no merge of tokens in the vocabulary")
+        made.add("".join(parts))
+    space = SYMBOL_OF_BYTE[ord(" ")]
+    for token in vocab:
+        if token.startswith(space) and token not in made and token != space:
+            raise ValueError(f"no merge makes {token!r} of the vocabulary: it may be cut off")
 
 
 def save_encoder(encoder, folder):
     """Write vocab.json, merges.txt and tokenizer_config.json as transformers reads them."""
-    specials = encoder.special_tokens.items()
+    added = {
+        id: {"content": token, "special": token in encoder.special}
+        for token, id in encoder.added_tokens.items()
+    }
     config = {
         "tokenizer_class": "GPT2Tokenizer",
         "add_prefix_space": encoder.add_prefix_space,
-        "added_tokens_decoder": {id: {"content": token, "special": True} for token, id in specials},
+        "added_tokens_decoder": added,
     }
     files = {
         "vocab.json": json.dumps(encoder.vocab, ensure_ascii=False),
         "merges.txt": "\n".join(["#version: 0.2", *encoder.merges, ""]),
         "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n",
     }
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_text(Path(folder) / name, content)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_text(folder / name, text)
+    (folder / "tokenizer.json").unlink(missing_ok=True)  # transformers would read that instead

@@ -32,6 +32,11 @@ def write_json(name, value):
     (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")
 
 
+def read_merges(folder):
+    """The lines of merges.txt without the first, #version, and the last, which is empty."""
+    return (Path(folder) / "merges.txt").read_text(encoding="utf-8").split("\n")[1:-1]
+
+
 @golden
 def bpe_training():
     """The merges that tokenizers learns from each of the corpora in texts.py."""
@@ -44,8 +49,7 @@ def bpe_training():
             oracle = ByteLevelBPETokenizer()
             oracle.train(files, vocab_size, min_frequency, False, ["<|endoftext|>"])
             oracle.save_model(folder)
-            lines = (Path(folder) / "merges.txt").read_text(encoding="utf-8").split("\n")
-            merges[name] = lines[1:-1]  # the first is #version, the last empty
+            merges[name] = read_merges(folder)
     write_json("bpe_training.json", merges)
 
 
@@ -62,7 +66,7 @@ def encoder():
         learned.save_model(folder)
         oracle = GPT2TokenizerFast.from_pretrained(folder, split_special_tokens=True)
         vocab = json.loads((Path(folder) / "vocab.json").read_text(encoding="utf-8"))
-        merges = (Path(folder) / "merges.txt").read_text(encoding="utf-8")
+        merges = read_merges(folder)
     assert len(oracle) == len(vocab)
     ids = [oracle(text)["input_ids"] for text in NASTY]
     write_json("encoder.json", {"vocab": vocab, "merges": merges, "ids": ids})
