@@ -22,8 +22,8 @@ UNUSED = {"scores", "scaled", "masked", "heads", "attn", "mlp", "y"}  # by the w
 
 
 # loss = -log softmax(l)_target, so dl_i = softmax(l)_i - 1[i = target].
-def cross_entropy(x, targets, w, n_scored=None):
-    """Mean cross-entropy (nats) of the logits x @ w.T: (loss, dx, dw).
+def cross_entropy(x, targets, w, n_scored=None, frozen=False):
+    """Mean cross-entropy (nats) of the logits x @ w.T: (loss, dx, dw); dw is None if w is frozen.
 
     x `[n_tokens, n_embd]`, targets `[n_tokens]` (-100: not scored), w `[n_vocab, n_embd]`. The
     mean is over the scored tokens, or over n_scored where x is a part of a batch. The logits
@@ -31,7 +31,7 @@ def cross_entropy(x, targets, w, n_scored=None):
     """
     rows = np.flatnonzero(targets != NOT_SCORED)
     n_scored = len(rows) if n_scored is None else n_scored
-    loss, dx, dw = 0.0, np.zeros_like(x), np.zeros_like(w)
+    loss, dx, dw = 0.0, np.zeros_like(x), None if frozen else np.zeros_like(w)
     n_rows = max(1, N_LOGITS // len(w))
     for start in range(0, len(rows), n_rows):
         part = rows[start : start + n_rows]
@@ -39,7 +39,8 @@ def cross_entropy(x, targets, w, n_scored=None):
         loss += softmax_cross_entropy(dlogits, targets[part])
         dlogits /= max(n_scored, 1)
         dx[part] = dlogits @ w  # [n_rows, n_vocab] @ [n_vocab, n_embd] -> [n_rows, n_embd]
-        dw += dlogits.T @ x[part]  # [n_vocab, n_rows] @ [n_rows, n_embd] -> [n_vocab, n_embd]
+        if not frozen:
+            dw += dlogits.T @ x[part]  # [n_vocab, n_rows] @ [n_rows, n_embd] -> [n_vocab, n_embd]
     return loss / max(n_scored, 1), dx, dw
 
 
@@ -147,7 +148,8 @@ def loss_and_gradients(
         **options,
     )  # fmt: skip
     tied = "lm_head" not in params
-    loss, dx, dhead = cross_entropy(x, targets, params["wte" if tied else "lm_head"], n_scored)
+    head, frozen = params["wte" if tied else "lm_head"], tied and first_trained_block > 0
+    loss, dx, dhead = cross_entropy(x, targets, head, n_scored, frozen)
     grads = stack_backward(
         dx, seen, params, n_head, act_backward=act_backward, scale=scale, **options
     )
