@@ -1,9 +1,14 @@
-"""Write on from a prompt with GPT-2: python gpt2.py "Alan Turing theorized that computers would"."""
+"""Write on from a prompt with GPT-2: python gpt2.py "Alan Turing theorized that computers"."""
+
+import os
+import signal
+
+if __name__ == "__main__":  # `run` answers Ctrl-C in a sentence; until then it ends at once
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import numpy as np
 
 from picogpt.cli import at_least, read_stdin, run
-from picogpt.download import resolve_model
 from picogpt.generation import (
     check_sampling,
     generate,
@@ -55,31 +60,29 @@ def main(
     check_sampling(**sampling)
     if prompt == "-":
         prompt = read_stdin()
-    folder = resolve_model(model_size, models_dir)
-    model = load(folder)
+    model = load(model_size, models_dir)
     if show_next:
-        return print_next(model, prompt, show_next, sampling, folder.name)
+        return print_next(model, prompt, show_next, sampling)
     options = {**sampling, "seed": np.random.default_rng(seed), "stop": stop}
     if no_stream:
-        samples = generate_batch(model, [prompt] * n_samples, n_tokens_to_generate, **options)
-    else:
-        samples = (generate(model, prompt, n_tokens_to_generate, **options) for _ in range(n_samples))
-    for i, sample in enumerate(samples):
+        texts = generate_batch(model, [prompt] * n_samples, n_tokens_to_generate, **options)
+        return print("\n---\n".join(texts))
+    for i in range(n_samples):
         if i:
             print("---")
-        for piece in sample:
-            print(piece, end="", flush=not no_stream)
-        print(flush=True)
+        for piece in generate(model, prompt, n_tokens_to_generate, **options):
+            print(piece, end="", flush=True)
+        print()
 
 
-def print_next(model, prompt, n, sampling, name):
+def print_next(model, prompt, n, sampling):
     """The n likeliest next tokens, each with its probability and a bar of that length."""
-    asked = {key: value for key, value in sampling.items() if value is not None}
+    asked = {name: value for name, value in sampling.items() if value is not None}
     probabilities = next_token_probabilities(model, prompt, **asked)
     best = np.argsort(-probabilities, kind="stable")[:n]
     tokens = [repr(model.encoder.decode([int(id)])) for id in best]
     width = max(map(len, tokens))
-    print(f"next token, by {name}")
+    print(f"next token, by {model.name}")
     for token, p in zip(tokens, probabilities[best]):
         print(f"{token:{width}} {p:6.1%} {'#' * round(50 * p)}".rstrip())
 

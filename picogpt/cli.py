@@ -9,7 +9,9 @@ import inspect
 import math
 import os
 import re
+import signal
 import sys
+import textwrap
 from difflib import get_close_matches
 from keyword import iskeyword
 from types import NoneType
@@ -28,6 +30,7 @@ def run(command, argv=None):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console of cp949 can't show every character
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # gpt2.py has another until here
     code = call(command, sys.argv[1:] if argv is None else argv)
     try:
         print(end="", flush=True)
@@ -41,11 +44,7 @@ def call(command, argv):
     flags = argv[: argv.index("--")] if "--" in argv else argv
     try:
         if "--help" in flags or "-h" in flags:
-            from fire.helptext import HelpText
-            from fire.trace import FireTrace
-
-            page = HelpText(command, FireTrace(command, name=sys.argv[0]))
-            print(re.sub(r"-\w, --", "--", page))  # no one-letter flags: is -s --seed or --stop?
+            print(help_page(command))
         else:
             command(**parse(command, argv))
         print(end="", flush=True)  # if nobody reads on, as in `| head`, it shows here
@@ -53,11 +52,28 @@ def call(command, argv):
     except KeyboardInterrupt:
         print(file=sys.stderr)  # the shell's next prompt starts on a line of its own
         return 130
-    except BrokenPipeError:
-        return 141  # what shells report of any tool whose reader has left
+    except BrokenPipeError:  # the reader has left, and knows it
+        return 1
     except (PicoGPTError, OSError, MemoryError) as error:
         print(str(error) or "There is not enough memory for this.", file=sys.stderr)
         return getattr(error, "exit_code", 1)
+
+
+def help_page(command):
+    """What fire makes of the command's signature and docstring, less what is fire's own."""
+    from fire.helptext import HelpText
+    from fire.trace import FireTrace
+
+    module = sys.modules["__main__"].__spec__
+    name = f"python -m {module.name}" if module else f"python {sys.argv[0]}"
+    page = HelpText(command, FireTrace(command, name=name))
+    page = re.sub(r"-\w, --", "--", page)  # no one-letter flags: is -s --seed or --stop?
+    page = re.sub(r"Optional\[(.*) \| None\]\n +Default: None", r"\1", page)
+    page = re.sub(r"=.*\n +Type: bool\n +Default: False", "", page)
+    return "\n".join(
+        textwrap.fill(line, 100, subsequent_indent=" " * (len(line) - len(line.lstrip())))
+        for line in page.splitlines()
+    )
 
 
 def parse(command, argv):
@@ -88,7 +104,7 @@ def read_flag(word, words, kinds):
     name = said[2:].replace("-", "_")
     name += "_" * iskeyword(name)  # --and is the parameter and_
     if name not in kinds:
-        near = get_close_matches(name, kinds, n=1)
+        near = [kind for kind in kinds if kind.startswith(name)] or get_close_matches(name, kinds)
         hint = f"did you mean --{near[0]}?" if near else "--help shows the flags that there are"
         raise UsageError(f"{said} is no flag of this command: {hint}")
     if kinds[name] is bool and not equals:
@@ -104,7 +120,8 @@ def convert(name, text, kind):
     """Make of a flag's text what its annotation asks for; UsageError where that can't be."""
     if NoneType in get_args(kind):  # int | None: None is what a flag is when it is not given
         kind = get_args(kind)[0]
-    choices = {"true": True, "false": False} if kind is bool else {c: c for c in get_args(kind)}
+    choices = [True, False] if kind is bool else get_args(kind)
+    choices = {str(choice).lower(): choice for choice in choices}
     wanted = {int: "a whole number", float: "a number"}.get(kind, "one of " + ", ".join(choices))
     try:
         value = choices[text.lower()] if choices else kind(text)

@@ -3,7 +3,7 @@
 import codecs
 import sys
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from picogpt.model import logits, new_caches
 
 # transformers' rules for what neither the caller nor generation_config.json says
 SAMPLING_DEFAULTS = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}
+COLDEST = 1e-5  # below this temperature float32 overflows, and sampling is greedy anyway
 
 
 def keep_top_k(scores, k):
@@ -35,9 +36,8 @@ def keep_top_p(scores, p):
     order = left[np.argsort(scores[left], kind="stable")]  # the unlikeliest first
     # added up in double precision and compared in single, as torch does
     tail = np.cumsum(softmax(scores[order]), dtype=np.float64).astype(scores.dtype)
-    removed = order[:-1][tail[:-1] <= 1 - p]  # the likeliest stays, whatever p is
     scores = scores.copy()
-    scores[removed] = -np.inf
+    scores[order[:-1][tail[:-1] <= 1 - p]] = -np.inf  # the likeliest stays, whatever p is
     return scores
 
 
@@ -47,7 +47,7 @@ def distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
     Temperature sharpens (below 1) or flattens (Ackley, Hinton & Sejnowski 1985); 0 is the limit,
     where the best token has it all. top_k 0 and top_p 1 filter nothing. transformers' order.
     """
-    if temperature == 0:
+    if temperature < COLDEST:
         return np.eye(1, len(scores), np.argmax(scores))[0]
     scores = scores / temperature
     if top_k:
@@ -59,7 +59,7 @@ def distribution(scores, temperature=1.0, top_k=0, top_p=1.0):
 
 def draw(scores, rng, sampling):
     """Draw a token id from logits `[n_vocab]`; temperature 0 takes the best one."""
-    if sampling["temperature"] == 0:
+    if sampling["temperature"] < COLDEST:
         return int(np.argmax(scores))
     return int(rng.choice(len(scores), p=distribution(scores, **sampling)))
 
@@ -68,7 +68,7 @@ def check_sampling(temperature=None, top_k=None, top_p=None):
     """Raise UsageError for a value that makes no sense; None is one that is not given."""
     if temperature is not None and not 0 <= temperature < np.inf:
         raise UsageError(f"temperature must be 0 (greedy) or more, not {temperature}")
-    if top_k is not None and not (top_k >= 0 and top_k % 1 == 0):
+    if top_k is not None and not (isinstance(top_k, int | np.integer) and top_k >= 0):
         raise UsageError(f"top_k must be a whole number, 0 (all tokens) or more, not {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise UsageError(f"top_p must be above 0 and at most 1 (all tokens), not {top_p}")
@@ -84,13 +84,34 @@ def sampling_for(model, **asked):
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked and not model.generation.get("do_sample"):
         return SAMPLING_DEFAULTS | {"temperature": 0}
-    said = {name: model.generation.get(name) for name in SAMPLING_DEFAULTS}
-    said = {name: value for name, value in said.items() if value is not None}
+    said = {name: model.generation.get(name) for name in SAMPLING_DEFAULTS.keys() - asked.keys()}
     try:
         check_sampling(**said)
     except (TypeError, UsageError) as error:
         raise CheckpointError(f"generation_config.json can't be followed: {error}") from None
+    said = {name: value for name, value in said.items() if value is not None}
     return SAMPLING_DEFAULTS | said | asked
+
+
+def end_tokens(model):
+    """The ids that end a text: generation_config.json's or, where there is none, config.json's."""
+    ends = model.config.eos_token_id
+    if model.generation:
+        ends = model.generation.get("eos_token_id")
+    return ends if isinstance(ends, list) else [ends]
+
+
+@cache  # says nothing twice
+def notify(sentence):
+    """Tell the user on stderr."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def newest_half(ids, n_ctx, what):
+    """What goes on, from position 0, when the ids don't fit into the model's n_ctx positions."""
+    n_kept = max(1, n_ctx // 2)
+    notify(f"{what} the model's {n_ctx} positions: its newest {n_kept} tokens are run again")
+    return ids[-n_kept:]
 
 
 def prompt_ids(model, prompt):
@@ -99,12 +120,32 @@ def prompt_ids(model, prompt):
     Raises TextError for a prompt that can't be encoded.
     """
     ids = model.encoder.encode(prompt)
-    if ids:
-        return ids
-    for start in (model.encoder.end_of_text, model.config.bos_token_id):
-        if start is not None and start < model.config.n_vocab:
-            return [start]
-    raise TextError("the prompt is empty, and this model has no <|endoftext|> to start from")
+    if not ids:
+        starts = [model.encoder.end_of_text, model.config.bos_token_id]
+        ids = [start for start in starts if start in range(model.config.n_vocab)][:1]
+    if not ids:
+        raise TextError("the prompt is empty, and this model has no <|endoftext|> to start from")
+    if len(ids) > model.config.n_ctx:
+        ids = newest_half(ids, model.config.n_ctx, "the prompt is longer than")
+    return ids
+
+
+def next_scores(model, ids, lengths=None, caches=None):
+    """Logits for the token after each sequence `[n_sequences, tokenizer's n_vocab]`.
+
+    A checkpoint's vocabulary may be padded; the padding is cut off. Raises CheckpointError for NaN.
+    """
+    rows = logits(model, ids, lengths, caches, last_only=True)[:, : model.encoder.n_vocab]
+    if not np.isfinite(rows.max()):
+        raise CheckpointError("the model computes NaN or infinity: are its weights damaged?")
+    return rows
+
+
+def next_token_probabilities(model, prompt, temperature=1.0, top_k=0, top_p=1.0):
+    """How likely each token is to come next: `[n_vocab]`, filtered as `distribution` does it."""
+    check_sampling(temperature, top_k, top_p)
+    scores = next_scores(model, prompt_ids(model, prompt))[0]
+    return distribution(scores, temperature, top_k, top_p)
 
 
 class TextStream:
@@ -119,12 +160,12 @@ class TextStream:
     def feed(self, data, final):
         """Take in bytes; give back what can be printed by now or, if `final`, all that is left."""
         text = self.held + self.decoder.decode(data, final)
-        found = [text.index(stop) for stop in self.stops if stop in text]
-        begun = [n for stop in self.stops for n in range(len(stop)) if text.endswith(stop[:n])]
-        self.done = final or bool(found)
-        if self.done:
-            return text[: min(found, default=None)]
-        end = len(text) - max(begun, default=0)
+        ends = [text.index(stop) for stop in self.stops if stop in text]
+        self.done = final or bool(ends)
+        if not self.done:
+            begun = [stop[:n] for stop in self.stops for n in range(len(stop))]
+            ends = [len(text) - len(start) for start in begun if text.endswith(start)]
+        end = min(ends, default=len(text))
         self.held = text[end:]
         return text[:end]
 
@@ -135,58 +176,46 @@ class Sequence:
 
     index: int  # which of the prompts it continues
     ids: list  # all that the next token depends on
+    new: list  # the last of them, which the model has not run yet
     rng: np.random.Generator
     text: TextStream
     cache: list
-    n_cached: int = 0  # how many of the ids the model has run
-
-    def fit(self, n_ctx, notify):
-        """When the ids outgrow the model's n_ctx positions, start anew from the newest half."""
-        if len(self.ids) <= n_ctx:
-            return
-        what = "the text outgrows" if self.n_cached else "the prompt is longer than"
-        kept = max(1, n_ctx // 2)
-        notify(f"{what} the model's {n_ctx} positions: its newest {kept} tokens are run again")
-        self.ids, self.n_cached = self.ids[-kept:], 0
-        for block in self.cache:
-            block["length"] = 0
 
 
-def decode(model, sequences, n_tokens, sampling, notify):
+def decode(model, sequences, n_tokens, sampling):
     """The decode loop: yield (index, piece of text) while the sequences grow, n_tokens at most."""
-    ends = model.generation.get("eos_token_id", model.config.eos_token_id)
-    ends = ends if isinstance(ends, list) else [ends]
+    n_ctx, ends = model.config.n_ctx, end_tokens(model)
     for n_left in reversed(range(n_tokens)):
-        for sequence in sequences:
-            sequence.fit(model.config.n_ctx, notify)
-        new = [sequence.ids[sequence.n_cached :] for sequence in sequences]
-        rows = logits(
-            model, sum(new, []), [len(ids) for ids in new],
-            [sequence.cache for sequence in sequences], last_only=True,
-        )  # [n_sequences, n_vocab]
-        for sequence, scores in zip(sequences, rows):
-            sequence.n_cached = len(sequence.ids)
-            token = draw(scores[: model.encoder.n_vocab], sequence.rng, sampling)  # less padding
-            sequence.ids.append(token)
-            ended = token in ends
-            data = b"" if ended else model.encoder.decode_bytes([token])
-            if piece := sequence.text.feed(data, final=ended or n_left == 0):
-                yield sequence.index, piece
-        sequences = [sequence for sequence in sequences if not sequence.text.done]
         if not sequences:
             return
+        for sequence in sequences:
+            if len(sequence.ids) > n_ctx:
+                sequence.ids = newest_half(sequence.ids, n_ctx, "the text outgrows")
+                sequence.new, sequence.cache = sequence.ids, new_caches(model.config)[0]
+        rows = next_scores(
+            model,
+            sum((sequence.new for sequence in sequences), []),
+            [len(sequence.new) for sequence in sequences],
+            [sequence.cache for sequence in sequences],
+        )  # [n_sequences, n_vocab]
+        for sequence, scores in zip(sequences, rows):
+            token = draw(scores, sequence.rng, sampling)
+            sequence.ids, sequence.new = [*sequence.ids, token], [token]
+            data = b"" if token in ends else model.encoder.decode_bytes([token])
+            piece = sequence.text.feed(data, final=token in ends or n_left == 0)
+            if piece:
+                yield sequence.index, piece
+        sequences = [sequence for sequence in sequences if not sequence.text.done]
 
 
 def stream(
-    model, prompts, n_tokens=40, *, temperature=None, top_k=None, top_p=None, seed=None, stop=None,
-    notify=None,
-):  # fmt: skip
+    model, prompts, n_tokens=40, *, temperature=None, top_k=None, top_p=None, seed=None, stop=None
+):
     """Continue several prompts as one batch: an iterator of (which prompt, piece of text).
 
     Temperature, top_k and top_p: see `sampling_for`. seed is an int, a numpy Generator or None for
-    a fresh one; stop a list of strings, or one string with ||| between them; notify is called with
-    sentences for people, which otherwise go to stderr. Raises, before any work, UsageError for
-    an argument that can't be and TextError for a prompt that can't be encoded.
+    a fresh one; stop a list of strings, or one string with ||| between them. Raises, before any
+    work, UsageError for an argument that can't be and TextError for a prompt that can't be encoded.
     """
     if n_tokens < 0:
         raise UsageError(f"n_tokens must be 0 or more, not {n_tokens}")
@@ -197,34 +226,22 @@ def stream(
         rngs = np.random.default_rng(seed).spawn(len(prompts))  # each text depends on its own only
     except (TypeError, ValueError):
         raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}") from None
-    notify = cache(notify or partial(print, file=sys.stderr, flush=True))  # says nothing twice
     starts = [prompt_ids(model, prompt) for prompt in prompts]
-    caches = new_caches(model.config, len(starts))
     sequences = [
-        Sequence(i, ids, rng, TextStream(stops), kv)
-        for i, (ids, rng, kv) in enumerate(zip(starts, rngs, caches))
+        Sequence(i, ids, ids, rng, TextStream(stops), kv)
+        for i, (ids, rng, kv) in enumerate(zip(starts, rngs, new_caches(model.config, len(rngs))))
     ]
-    return decode(model, sequences, n_tokens, sampling, notify)
+    return decode(model, sequences, n_tokens, sampling)
 
 
 def generate(model, prompt, n_tokens=40, **options):
-    """Continue a prompt by up to n_tokens: an iterator of pieces of text; options as in `stream`."""
+    """Continue a prompt by n_tokens at most: an iterator of pieces of text. See `stream`."""
     return (piece for _, piece in stream(model, [prompt], n_tokens, **options))
 
 
 def generate_batch(model, prompts, n_tokens=40, **options):
-    """Continue several prompts at once: a list of texts; options as in `stream`."""
+    """Continue several prompts at once: a list of texts. See `stream`."""
     texts = [""] * len(prompts)
     for i, piece in stream(model, prompts, n_tokens, **options):
         texts[i] += piece
     return texts
-
-
-def next_token_probabilities(model, prompt, temperature=1.0, top_k=0, top_p=1.0):
-    """How likely each token is to come next: `[n_vocab]`, filtered as `distribution` does it."""
-    check_sampling(temperature, top_k, top_p)
-    ids = prompt_ids(model, prompt)
-    if len(ids) > model.config.n_ctx:
-        ids = ids[-max(1, model.config.n_ctx // 2) :]
-    scores = logits(model, ids, last_only=True)[0, : model.encoder.n_vocab]
-    return distribution(scores, temperature, top_k, top_p)

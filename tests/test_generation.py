@@ -1,0 +1,387 @@
+"""Sampling and the decode loop; tests/oracle/test_generation.py compares them with transformers."""
+
+import numpy as np
+import pytest
+from models import small_encoder, small_model
+from reciter import END, ID_OF_BYTE, reciter
+
+from picogpt import generate, generate_batch, logits
+from picogpt.encoder import Encoder
+from picogpt.errors import CheckpointError, TextError, UsageError
+from picogpt.generation import (
+    TextStream,
+    distribution,
+    draw,
+    keep_top_k,
+    keep_top_p,
+    next_token_probabilities,
+    notify,
+    sampling_for,
+)
+
+OUT = -np.inf
+PROMPTS = ["the rain in", "a", "one on the other, there and then at"]
+
+
+def naive_greedy(model, prompt, n_tokens):
+    """Greedy ids without caches, batches or streams: the rule of the window, spelled out."""
+    n_ctx = model.config.n_ctx
+    ids, written = model.encoder.encode(prompt), []
+    if len(ids) > n_ctx:
+        ids = ids[-(n_ctx // 2) :]
+    for _ in range(n_tokens):
+        written.append(int(np.argmax(logits(model, ids)[-1, : model.encoder.n_vocab])))
+        ids = [*ids, written[-1]]
+        if len(ids) > n_ctx:
+            ids = ids[-(n_ctx // 2) :]
+    return written
+
+
+def endless_model(**changes):
+    """A random model that knows no end of text."""
+    return small_model(generation={"eos_token_id": None}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("k", "kept"),
+    [
+        (1, [OUT, 3, OUT, OUT, 3]),  # both of the best: neither is better
+        (2, [OUT, 3, OUT, OUT, 3]),
+        (3, [1, 3, 1, OUT, 3]),  # what equals the third stays, too
+        (5, [1, 3, 1, 0, 3]),
+        (50, [1, 3, 1, 0, 3]),
+    ],
+)
+def test_top_k_keeps_the_best_and_their_equals(k, kept):
+    scores = np.array([1, 3, 1, 0, 3], np.float32)
+    np.testing.assert_array_equal(keep_top_k(scores, k), np.array(kept, np.float32))
+    assert scores.tolist() == [1, 3, 1, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("p", "kept"),
+    [(1e-9, [3]), (0.45, [3]), (0.55, [0, 3]), (0.79, [0, 3]), (0.85, [0, 2, 3]), (0.99, range(4))],
+)
+def test_top_p_keeps_the_likeliest_that_reach_p(p, kept):
+    scores = np.log(np.array([0.3, 0.05, 0.15, 0.5], np.float32))
+    assert np.flatnonzero(keep_top_p(scores, p) > OUT).tolist() == list(kept)
+    scores[1] = OUT  # as top-k leaves it
+    assert 1 not in np.flatnonzero(keep_top_p(scores, p) > OUT)
+
+
+def test_distribution_is_a_softmax_after_temperature_then_top_k_then_top_p():
+    scores = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
+    np.testing.assert_allclose(distribution(scores), [0.1, 0.4, 0.2, 0.3], rtol=1e-6)
+    squared = np.array([0.01, 0.16, 0.04, 0.09])
+    np.testing.assert_allclose(distribution(scores, 0.5), squared / squared.sum(), rtol=1e-6)
+    # of the two that top_k leaves, the better one has 0.16 / 0.25 = 0.64 at temperature 0.5
+    np.testing.assert_allclose(distribution(scores, 0.5, 2), [0, 0.64, 0, 0.36], rtol=1e-6)
+    assert distribution(scores, 0.5, 2, 0.63).tolist() == [0, 1, 0, 0]
+    assert distribution(scores, 1.0, 2, 0.63).tolist() != [0, 1, 0, 0]  # 0.57 is less than 0.63
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-320, 1e-40, 1e-7])
+@pytest.mark.filterwarnings("error")
+def test_a_temperature_of_nearly_0_is_greedy(temperature):
+    scores = np.array([1, 3, 2, 3], np.float32)
+    assert distribution(scores, temperature).tolist() == [0, 1, 0, 0]
+    sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    assert draw(scores, np.random.default_rng(0), sampling) == 1
+
+
+def test_draws_are_as_frequent_as_they_are_likely():
+    scores = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
+    rng, sampling = np.random.default_rng(0), {"temperature": 1.0, "top_k": 3, "top_p": 1.0}
+    drawn = [draw(scores, rng, sampling) for _ in range(9000)]
+    frequencies = np.bincount(drawn, minlength=4) / len(drawn)
+    np.testing.assert_allclose(frequencies, [0, 4 / 9, 2 / 9, 3 / 9], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "expected"),
+    [
+        ({}, {}, "greedy"),
+        ({"do_sample": False, "temperature": 0.7, "top_k": 3}, {}, "greedy"),
+        ({"do_sample": True}, {}, (1.0, 50, 1.0)),
+        ({"do_sample": True, "temperature": None, "top_k": None}, {}, (1.0, 50, 1.0)),
+        ({"do_sample": True, "temperature": 0.7, "top_k": 0, "top_p": 0.9}, {}, (0.7, 0, 0.9)),
+        ({}, {"temperature": 0.8}, (0.8, 50, 1.0)),
+        ({}, {"top_k": 0}, (1.0, 0, 1.0)),
+        ({}, {"top_p": 0.9}, (1.0, 50, 0.9)),
+        ({"do_sample": False, "temperature": 0.7}, {"top_p": 0.9}, (0.7, 50, 0.9)),
+        ({"do_sample": True, "top_k": 5}, {"temperature": 0}, (0, 5, 1.0)),
+        ({"do_sample": True, "temperature": "hot"}, {"temperature": 2}, (2, 50, 1.0)),
+    ],
+)  # fmt: skip
+def test_what_is_asked_goes_before_the_file_and_the_file_before_the_defaults(said, asked, expected):
+    sampling = sampling_for(small_model(generation=said), **asked)
+    if expected == "greedy":
+        assert sampling["temperature"] == 0
+    else:
+        assert sampling == dict(zip(("temperature", "top_k", "top_p"), expected))
+
+
+BAD_SAMPLING = [
+    {"temperature": -1}, {"temperature": np.inf}, {"temperature": np.nan}, {"top_k": -1},
+    {"top_k": 1.5}, {"top_k": 50.0}, {"top_p": 0}, {"top_p": 1.1}, {"top_p": np.nan},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_SAMPLING)
+def test_sampling_that_makes_no_sense_is_refused_before_any_work(bad):
+    name = next(iter(bad))
+    with pytest.raises(UsageError, match=f"{name} must be"):
+        generate(small_model(), "a", **bad)
+    with pytest.raises(CheckpointError, match=f"generation_config.json.*{name} must be"):
+        generate(small_model(generation={"do_sample": True, **bad}), "a")
+    with pytest.raises(UsageError, match=f"{name} must be"):
+        next_token_probabilities(small_model(), "a", **bad)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"n_tokens": -1}, {"seed": -1}, {"seed": 1.5}, {"seed": "x"}],
+    ids=str,
+)
+def test_other_arguments_that_cannot_be_are_refused_before_any_work(options):
+    with pytest.raises(UsageError, match=f"{next(iter(options))} must be"):
+        generate(small_model(), "a", **options)
+
+
+def test_a_prompt_with_half_a_character_is_refused_before_any_work():
+    with pytest.raises(TextError, match="U\\+D800"):
+        generate(small_model(), "a\ud800")
+
+
+@pytest.mark.parametrize("prompt", [*PROMPTS, "in the end " * 20], ids=len)
+def test_greedy_text_is_the_argmax_of_a_full_pass_also_past_the_models_positions(prompt):
+    model = endless_model()
+    expected = model.encoder.decode(naive_greedy(model, prompt, 100))
+    assert len(set(naive_greedy(model, prompt, 100))) > 5  # else it proves little
+    assert "".join(generate(model, prompt, 100)) == expected
+
+
+def test_a_model_of_one_position_goes_on_as_well():
+    model = endless_model(n_ctx=1)
+    expected = model.encoder.decode(naive_greedy_of_one(model, "x", 10))
+    assert "".join(generate(model, "x", 10)) == expected
+
+
+def naive_greedy_of_one(model, prompt, n_tokens):
+    ids = model.encoder.encode(prompt)
+    for _ in range(n_tokens):
+        ids.append(int(np.argmax(logits(model, ids[-1:])[0])))
+    return ids[1:]
+
+
+def test_running_out_of_positions_is_said_once(capsys):
+    notify.cache_clear()
+    prompts = ["in the end " * 20] * 2 + ["a"] * 2
+    generate_batch(endless_model(), prompts, 100)
+    generate_batch(endless_model(), prompts, 100)
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert sorted(output.err.splitlines()) == [
+        "the prompt is longer than the model's 32 positions: its newest 16 tokens are run again",
+        "the text outgrows the model's 32 positions: its newest 16 tokens are run again",
+    ]
+
+
+def test_nothing_is_said_as_long_as_the_text_fits(capsys):
+    notify.cache_clear()
+    model = endless_model()
+    prompt = "x" * 31
+    assert len(model.encoder.encode(prompt)) == 31
+    "".join(generate(model, prompt, 2))  # 33 tokens, but the last one is never run
+    assert capsys.readouterr().err == ""
+    "".join(generate(model, prompt, 3))
+    assert "outgrows" in capsys.readouterr().err
+
+
+def test_seed_fixes_the_text_and_without_one_every_text_is_new():
+    model, options = endless_model(), {"n_tokens": 25, "temperature": 1.0, "top_k": 0}
+    first = generate_batch(model, PROMPTS, seed=1, **options)
+    assert generate_batch(model, PROMPTS, seed=1, **options) == first
+    assert generate_batch(model, PROMPTS, seed=2, **options) != first
+    assert len({"".join(generate(model, "a", **options)) for _ in range(5)}) == 5
+
+
+def test_a_generator_as_seed_gives_every_call_a_text_of_its_own():
+    model, options = endless_model(), {"n_tokens": 25, "temperature": 1.0}
+    rng = np.random.default_rng(7)
+    one_by_one = ["".join(generate(model, "a", seed=rng, **options)) for _ in range(3)]
+    assert len(set(one_by_one)) == 3
+    assert generate_batch(model, ["a"] * 3, seed=7, **options) == one_by_one
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_text_does_not_depend_on_what_is_written_beside_it(temperature):
+    model, options = endless_model(), {"n_tokens": 50, "temperature": temperature, "seed": 5}
+    texts = generate_batch(model, PROMPTS, **options)
+    assert texts[0] == "".join(generate(model, PROMPTS[0], **options))
+    others = ["in the end " * 30, "x", ""]
+    assert generate_batch(model, [PROMPTS[0], *others], **options)[0] == texts[0]
+    assert generate_batch(model, ["x", PROMPTS[1], "a" * 40], **options)[1] == texts[1]
+
+
+def test_texts_that_end_leave_the_batch_and_the_others_go_on():
+    model = small_model(generation={"eos_token_id": None})
+    alone = [naive_greedy(model, prompt, 60) for prompt in PROMPTS]
+    end = next(id for id in alone[0][5:] if id not in alone[0][:5])
+    assert any(end not in ids for ids in alone) or len({ids.index(end) for ids in alone}) > 1
+    model = model._replace(generation={"eos_token_id": end})
+    ended = [ids[: ids.index(end)] if end in ids else ids for ids in alone]
+    assert generate_batch(model, PROMPTS, 60) == [model.encoder.decode(ids) for ids in ended]
+
+
+def test_no_prompts_and_no_tokens():
+    assert generate_batch(small_model(), []) == []
+    assert generate_batch(small_model(), ["a", ""], 0) == ["", ""]
+    assert list(generate(small_model(), "a", 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("generation", "end_in_config", "ends"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"eos_token_id": END}, False, True),
+        ({"eos_token_id": [3, END]}, False, True),
+        ({"eos_token_id": 3}, True, False),
+        ({"eos_token_id": None}, True, False),
+        ({"do_sample": False}, True, False),  # the file is there, and silent
+    ],
+)
+def test_generation_config_says_where_a_text_ends_and_config_only_without_it(
+    generation, end_in_config, ends
+):
+    model = reciter("so it ends", generation=generation)
+    if not end_in_config:
+        config = type(model.config)(**{**vars(model.config), "eos_token_id": None})
+        model = model._replace(config=config)
+    text = "".join(generate(model, "x", 11))
+    assert text == ("so it ends" if ends else "so it ends<|endoftext|>")
+
+
+def test_eos_may_be_a_list_in_config_too():
+    model = reciter("so. it ends")
+    config = type(model.config)(**{**vars(model.config), "eos_token_id": [END, ID_OF_BYTE[b"."]]})
+    assert "".join(generate(model._replace(config=config), "x")) == "so"
+
+
+def test_an_empty_prompt_starts_from_end_of_text():
+    model = endless_model()
+    ids = [END]
+    for _ in range(20):
+        ids.append(int(np.argmax(logits(model, ids)[-1])))
+    assert "".join(generate(model, "", 20)) == model.encoder.decode(ids[1:])
+    encoder = small_encoder()
+    vocab = {token: id for token, id in encoder.vocab.items() if id != END}
+    without = model._replace(encoder=Encoder(vocab, encoder.merges))
+    assert without.encoder.end_of_text is None
+    assert "".join(generate(without, "", 1))  # from config.json's bos_token_id
+    config = type(model.config)(**{**vars(model.config), "bos_token_id": None})
+    with pytest.raises(TextError, match="no <|endoftext|> to start from"):
+        generate(without._replace(config=config), "")
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        ("never", "tell me a tale, then stop"),
+        ("tale", "tell me a "),
+        ("tale!|||then", "tell me a tale, "),  # begins, and doesn't go on
+        ("stop|||then", "tell me a tale, "),  # the first one in the text, not in the list
+        (["then", ", "], "tell me a tale"),
+        ("t", ""),
+        ("p", "tell me a tale, then sto"),
+        ("stop it", "tell me a tale, then stop"),  # held back, then let go at the end
+        ("", "tell me a tale, then stop"),
+        ("|||", "tell me a tale, then stop"),
+        ([], "tell me a tale, then stop"),
+    ],
+    ids=str,
+)
+def test_a_text_ends_before_a_stop_string(stop, text):
+    model = reciter("tell me a tale, then stop")
+    assert "".join(generate(model, "x", stop=stop)) == text
+    assert generate_batch(model, ["x", "y"], stop=stop) == [text, text]
+
+
+def test_what_may_begin_a_stop_string_waits_until_it_is_clear():
+    pieces = list(generate(reciter("a-b--c---d"), "x", stop="---"))
+    assert pieces == ["a", "-b", "--c"]
+    pieces = list(generate(reciter("a-b--c--d"), "x", stop="---"))
+    assert pieces == ["a", "-b", "--c", "--d"]
+    assert list(generate(reciter("aab--"), "x", stop="ab-ab|||b---")) == ["a", "a", "b--"]
+
+
+def test_random_texts_and_stop_strings():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        text, *stops = ("".join(rng.choice(list("ab"), n)) for n in rng.integers(1, [40, 5, 6]))
+        stream = TextStream(stops)
+        printed = ""
+        for i, letter in enumerate(text):
+            printed += stream.feed(letter.encode(), final=i == len(text) - 1)
+            assert not any(stop in printed for stop in stops)
+            if stream.done:
+                break
+        seen = text[: i + 1]
+        found = [seen.index(stop) for stop in stops if stop in seen]
+        assert printed == seen[: min(found, default=None)]
+        assert not any(stop in text[:i] for stop in stops)  # and it stopped at once
+
+
+@pytest.mark.parametrize("text", ["한국어는 어렵다", "naïve 🤖👩‍👩‍👧 text", "\u200b日本\n語"])
+def test_pieces_are_whole_characters(text):
+    pieces = list(generate(reciter(text), "x", 100))
+    assert pieces == list(text)
+
+
+def test_half_a_character_at_the_end_becomes_a_replacement_character():
+    robot = "🤖"
+    assert list(generate(reciter("a" + robot), "x", 3)) == ["a", "\ufffd"]
+    half = robot.encode()[:2]
+    assert list(generate(reciter(b"a" + half), "x")) == ["a", "\ufffd"]  # <|endoftext|> comes
+    assert list(generate(reciter(half + b"a"), "x")) == ["\ufffda"]
+    assert list(generate(reciter("한한"), "x", stop="한")) == []
+
+
+def test_ids_past_the_tokenizers_are_never_written():
+    model = reciter("plain text", n_padding=37)
+    assert logits(model, range(10)).argmax(-1).min() > END  # the model would like to
+    assert "".join(generate(model, "x")) == "plain text"
+    for seed in range(3):
+        options = {"n_tokens": 10, "temperature": 3.0, "top_k": 0, "seed": seed}
+        assert generate_batch(model, ["x"] * 8, **options)  # an unknown id would be a TextError
+    assert len(next_token_probabilities(model, "x")) == END + 1
+
+
+def test_next_token_probabilities_are_those_of_the_prompts_last_token(capsys):
+    model = small_model()
+    scores = logits(model, model.encoder.encode("in the"))[-1].astype(np.float64)
+    expected = np.exp(scores) / np.exp(scores).sum()
+    np.testing.assert_allclose(next_token_probabilities(model, "in the"), expected, rtol=1e-4)
+    filtered = next_token_probabilities(model, "in the", top_k=3)
+    assert np.flatnonzero(filtered).tolist() == sorted(np.argsort(expected)[-3:])
+    notify.cache_clear()
+    newest = model.encoder.decode(model.encoder.encode("in the end " * 20)[-16:])
+    np.testing.assert_allclose(
+        next_token_probabilities(model, "in the end " * 20),
+        next_token_probabilities(model, newest),
+        rtol=1e-4,
+    )
+    assert "longer than the model's 32 positions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weights_that_give_no_numbers_are_said_to_be_damaged(bad):
+    model = small_model()
+    model.params["ln_f"]["g"][0] = bad
+    for options in ({}, {"temperature": 1.0}):
+        with pytest.raises(CheckpointError, match="damaged"):
+            list(generate(model, "a", **options))
+    with pytest.raises(CheckpointError, match="damaged"):
+        next_token_probabilities(model, "a")
