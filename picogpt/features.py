@@ -1,0 +1,179 @@
+"""A model's activations for many texts: in packed batches, kept on disk, on any executor."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from picogpt.errors import PicoGPTError
+from picogpt.files import written_beside
+from picogpt.generation import prompt_ids
+from picogpt.kernels import cut, hidden_states, layer_norm
+from picogpt.model import Model, load
+from picogpt.parallel import blas_threads, cores
+from picogpt.tree import tree_leaves
+
+N_TOKENS = 1024  # of a batch; a run that is stopped loses one at most
+THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
+
+
+def features_dir():
+    """Where commands keep features; the folder can be deleted at any time."""
+    return Path.home() / ".cache" / "picogpt" / "features"
+
+
+def encode_texts(model, texts):
+    """The token ids of every text: of an empty one <|endoftext|>, of a long one the last n_ctx."""
+    n_ctx = model.config.n_ctx
+    sequences = [prompt_ids(model, text) for text in texts]
+    if n_long := sum(len(ids) > n_ctx for ids in sequences):
+        said = f"{n_long} of {len(texts)} texts are longer than the model's {n_ctx} positions"
+        print(f"{said}: their ends are read.", file=sys.stderr)
+    return [ids[-n_ctx:] for ids in sequences]
+
+
+def token_weights(lengths, pool):
+    """How much each token counts in its sequence's vector, by "last" or "mean": `[n_tokens, 1]`."""
+    lengths = np.asarray(lengths)
+    if pool == "mean":
+        weights = np.repeat(1 / lengths, lengths)
+    else:
+        weights = np.zeros(lengths.sum())
+        weights[np.cumsum(lengths) - 1] = 1
+    return weights.astype(np.float32)[:, None]
+
+
+def pooled(x, lengths, pool):
+    """One vector for each sequence: `[n_tokens, n_embd] -> [n_sequences, n_embd]`."""
+    starts = np.cumsum(lengths) - lengths
+    return np.add.reduceat(x * token_weights(lengths, pool), starts, axis=0)
+
+
+def pack(lengths):
+    """Sort sequences by length and cut them into batches of about N_TOKENS: lists of indices."""
+    lengths = np.asarray(lengths)
+    order = np.argsort(lengths, kind="stable")
+    batch = (np.cumsum(lengths[order]) - 1) // N_TOKENS
+    return np.split(order, np.flatnonzero(np.diff(batch)) + 1)
+
+
+def activations(model, sequences, layer, pool):
+    """What `features` computes, of one packed batch."""
+    lengths = [len(ids) for ids in sequences]
+    params, options = model.params, model.config.kernel_options
+    x = hidden_states(
+        np.concatenate(sequences), params["wte"], params["wpe"], params["blocks"][:layer],
+        lengths=lengths, **options,
+    )  # [n_tokens] -> [n_tokens, n_embd]
+    if layer == model.config.n_layer:
+        x = layer_norm(x, **params["ln_f"], eps=options["eps"])
+    return x if pool == "tokens" else pooled(x, lengths, pool)
+
+
+load_once = lru_cache(1)(load)
+
+
+def work(source, *batch):
+    """What a worker is asked for: one batch, by a model or by the one that it loads from a path."""
+    return activations(source if isinstance(source, Model) else load_once(source), *batch)
+
+
+@contextmanager
+def threads():
+    """An executor in this process: a thread for each core, with BLAS kept to one core each."""
+    with blas_threads(1) as alone, ThreadPoolExecutor(cores() if alone else 1) as executor:
+        yield executor
+
+
+def processes(n):
+    """An executor of n processes on this machine, whose BLAS threads share its cores out."""
+    os.environ.update(dict.fromkeys(THREADS, str(max(1, cores() // n))))
+    return ProcessPoolExecutor(
+        n, multiprocessing.get_context("spawn"),  # the same on every system
+        signal.signal, (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for this process to answer
+    )  # fmt: skip
+
+
+def run_batches(source, batches, layer, pool, executor):
+    """Yield (i, activations of batches[i]), in any order; PicoGPTError where a worker fails."""
+    futures = {}
+    try:
+        for i, batch in batches.items():
+            futures[executor.submit(work, source, batch, layer, pool)] = i
+        for future in as_completed(list(futures)):
+            yield futures.pop(future), future.result()
+    except Exception as error:
+        said = f"{type(error).__name__} {error}".strip()
+        raise PicoGPTError(f"a worker failed ({said}): run this again to go on") from error
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def kept_array(path, shape, dtype):
+    """An array of zeros; where there is a path, in a file that is mapped into memory."""
+    if path is None:
+        return np.zeros(shape, dtype)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_beside(path) as partial, partial.open("wb") as file:
+            np.save(file, np.zeros(shape, dtype))  # so that the room on the disk is taken now
+    return np.load(path, mmap_mode="r+")
+
+
+def features(
+    model, sequences, layer=None, pool="last", *, keep=None, executor=None, folder=None
+):
+    """What the model makes of each sequence of ids: `[n_sequences, n_embd]` float32.
+
+    The activations that leave block `layer` (the last by default, through ln_f), at a sequence's
+    last token or their mean; with pool="tokens" all of them, a list of `[n_tokens, n_embd]`.
+    Sequences of like length are run together, laid end to end.
+
+    In the folder `keep` each batch is kept once it is done: a run that was stopped goes on, and
+    the next starts at once. `executor` is any concurrent.futures.Executor; its workers load the
+    model from `folder`, by a path that each of them can read. Raises PicoGPTError where one fails.
+    """
+    from tqdm import tqdm
+
+    if executor is None:
+        with threads() as executor:
+            return features(model, sequences, layer, pool, keep=keep, executor=executor)
+    layer = model.config.n_layer if layer is None else layer
+    lengths = np.array([len(ids) for ids in sequences])
+    batches = pack(lengths)
+    order = np.concatenate(batches)
+    rows = lengths[order] if pool == "tokens" else np.ones(len(order), int)
+    pieces = cut(rows, rows.sum())  # where each sequence, in that order, has its rows
+    if keep is not None:
+        said = repr((model.config, layer, pool, N_TOKENS)).encode()
+        keep = Path(keep) / fingerprint(said, lengths, np.concatenate(sequences), model.params)
+    data = kept_array(keep and keep / "data.npy", (rows.sum(), model.config.n_embd), np.float32)
+    done = kept_array(keep and keep / "done.npy", len(batches), bool)
+    firsts = np.cumsum([0, *map(len, batches)])
+    wanted = {i: [sequences[j] for j in batches[i]] for i in np.flatnonzero(~done).tolist()}
+    with tqdm(total=len(order), unit=" texts", disable=None) as bar:
+        bar.update(len(order) - sum(map(len, wanted.values())))
+        for i, array in run_batches(folder or model, wanted, layer, pool, executor):
+            data[pieces[firsts[i]].start : pieces[firsts[i + 1] - 1].stop] = array
+            if keep is not None:
+                data.flush()
+            done[i] = True
+            bar.update(len(batches[i]))
+    places = np.argsort(order)
+    return [data[pieces[place]] for place in places] if pool == "tokens" else data[places]
+
+
+def fingerprint(*trees):
+    """A name for what is computed from these bytes and arrays: a hash of them all."""
+    digest = hashlib.sha256()
+    for leaf in tree_leaves(list(trees)):
+        digest.update(leaf if isinstance(leaf, bytes) else np.ascontiguousarray(leaf))
+    return digest.hexdigest()
