@@ -1,28 +1,12 @@
 """Training that can be killed at any moment: a tree of arrays and a few values in one file."""
 
 import json
-import os
-from pathlib import Path
+import signal
+from contextlib import contextmanager
 
 from picogpt.errors import CheckpointError
+from picogpt.files import written_beside
 from picogpt.tree import tree_leaves, tree_paths
-
-
-def write_beside(path, write):
-    """Let `write(partial path)` make a file beside `path`, then rename it into place.
-
-    Who reads `path` sees the old file or the new one, never a part: kill -9 and a full disk
-    included.
-    """
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save_state(path, tree, meta):
@@ -30,7 +14,8 @@ def save_state(path, tree, meta):
     from safetensors.numpy import save_file
 
     arrays = dict(zip(tree_leaves(tree_paths(tree)), tree_leaves(tree), strict=True))
-    write_beside(path, lambda part: save_file(arrays, part, {"meta": json.dumps(meta)}))
+    with written_beside(path) as partial:
+        save_file(arrays, partial, {"meta": json.dumps(meta)})
 
 
 def load_state(path):
@@ -61,3 +46,28 @@ def _lists(tree):
     if tree and all(key.isdigit() for key in tree):
         return [_lists(tree[str(i)]) for i in range(len(tree))]
     return {key: _lists(branch) for key, branch in tree.items()}
+
+
+@contextmanager
+def deferred_interrupt():
+    """Let Ctrl-C wait for the end of a step: yields a list, empty until it is pressed.
+
+    Pressed again, it interrupts at once. Outside the main thread, which gets no signals, nothing
+    is deferred.
+    """
+    pressed = []
+
+    def on_interrupt(number, frame):
+        if pressed:
+            signal.default_int_handler(number, frame)
+        pressed.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, on_interrupt)
+    except ValueError:
+        yield pressed
+        return
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,9 +1,8 @@
 """Two drawings as SVG text, for any browser: curves, and a matrix of counts."""
 
 from html import escape
-from pathlib import Path
 
-from picogpt.checkpoint import write_beside
+from picogpt.files import write_text
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 640, 400, 70, 40, 50
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe & Ito: for colour-blind eyes too
@@ -26,7 +25,7 @@ def write_svg(path, title, parts, width=WIDTH, height=HEIGHT):
         *parts,
         "</svg>\n",
     ]
-    write_beside(path, lambda partial: Path(partial).write_text("\n".join(lines), "utf-8"))
+    write_text(path, "\n".join(lines))
 
 
 def line_chart(path, series, title, x_label, y_label):

@@ -1,0 +1,98 @@
+"""How well a model predicts a text: python -m picogpt.perplexity FILE."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from picogpt.cli import run
+from picogpt.corpus import read_chunks
+from picogpt.download import resolve_model
+from picogpt.errors import DataError
+from picogpt.generation import prompt_ids
+from picogpt.model import load, logits
+
+
+def token_losses(scores, targets):
+    """-log softmax(scores) at each target, in nats: `[n, n_vocab], [n] -> [n]`."""
+    top = scores.max(axis=-1)
+    total = np.exp(scores - top[:, None]).sum(axis=-1)
+    return np.log(total) + top - scores[np.arange(len(targets)), targets]
+
+
+def windows(chunks, n_ctx):
+    """Cut a stream of lists of ids into overlapping windows: yield (window, how many are new).
+
+    A window is n_ctx ids long and starts n_ctx // 2 after the one before, so that every id but the
+    first window's is seen with half a context of history or more.
+    """
+    stride = max(1, n_ctx // 2)
+    window, n_new = [], 0
+    for ids in chunks:
+        window, n_new = window + ids, n_new + len(ids)
+        start = 0
+        while len(window) - start > n_ctx:
+            n_first = n_new - (len(window) - start - n_ctx)  # new ones within this window
+            yield window[start : start + n_ctx], n_first
+            start, n_new = start + stride, n_new - n_first
+        window = window[start:]
+    yield window, n_new
+
+
+def text_loss(model, chunks):
+    """Summed loss in nats and number of tokens of a text, given as an iterator of strings.
+
+    The first token is scored after <|endoftext|>, which itself is not.
+    """
+    start = prompt_ids(model, "")
+    loss, n_tokens = 0.0, 0
+    ids = (model.encoder.encode(text) for text in chunks)
+    for window, n_new in windows(_chain(start, ids), model.config.n_ctx):
+        n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
+        if n_new:
+            scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
+            loss += float(token_losses(scores, window[-n_new:]).sum(dtype=np.float64))
+            n_tokens += n_new
+    return loss, n_tokens
+
+
+def _chain(first, rest):
+    yield first
+    yield from rest
+
+
+def main(file: Path, *, model_size: str | None = None, models_dir: str | None = None):
+    """Print a model's perplexity per token and bits per byte on a text file.
+
+    Perplexity compares models that share a tokenizer; bits per byte compares any. Windows are as
+    long as the model's context and start half a context apart.
+
+    Args:
+        file: a text in UTF-8, of any length.
+        model_size: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id; without it 124M, or tiny.
+        models_dir: where models are kept.
+    """
+    from tqdm import tqdm
+
+    if not file.is_file():
+        raise DataError(f"{file} is no file: name a text file in UTF-8")
+    n_bytes = file.stat().st_size
+    if not n_bytes:
+        raise DataError(f"{file} is empty: there is nothing to predict")
+    folder = resolve_model(model_size, models_dir)
+    model = load(folder)
+    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
+
+        def chunks():
+            for text in read_chunks(file, 2**14):
+                yield text
+                bar.update(len(text.encode()))
+
+        loss, n_tokens = text_loss(model, chunks())
+    print(f"{file.name} by {folder.name}: {n_tokens:,} tokens, {n_bytes:,} bytes")
+    print(f"perplexity per token {math.exp(loss / n_tokens):.4f}")
+    print(f"bits per byte {loss / math.log(2) / n_bytes:.4f}")
+
+
+if __name__ == "__main__":
+    run(main)

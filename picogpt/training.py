@@ -1,0 +1,208 @@
+"""The training loop of a language model, which can be stopped at any moment.
+
+Each step takes a batch of windows of n_ctx + 1 tokens, predicts every token from those before it,
+and moves the weights a little against the gradient of the mean loss (Radford et al. 2018, sec.
+3.1). Windows go through the whole text in an order that depends on the seed and the step alone: a
+run that was stopped goes on with the very numbers that it would have had.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from picogpt import backprop, optim
+from picogpt.checkpoint import deferred_interrupt, load_state, save_state
+from picogpt.errors import DataError, UsageError
+from picogpt.files import write_text
+from picogpt.model import logits
+from picogpt.parallel import summed_over_threads
+from picogpt.params import checkpoint_tree
+from picogpt.perplexity import token_losses
+from picogpt.svg import line_chart
+from picogpt.tree import tree_map
+
+BETAS = (0.9, 0.95)  # as for GPT-3: Brown et al. 2020, appendix B
+VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
+
+
+def init_params(config, rng):
+    """Random parameters to start from: small and normal, as in Radford et al. 2019, sec. 2.3.
+
+    What is added to the residual stream, 2 * n_layer times, starts smaller by the root of that.
+    """
+
+    def draw(leaf):
+        name, shape = leaf
+        if name.endswith("bias"):
+            return np.zeros(shape, np.float32)
+        if "ln_" in name:
+            return np.ones(shape, np.float32)
+        std = 0.02 / (2 * config.n_layer) ** 0.5 if "c_proj" in name else 0.02
+        return std * rng.standard_normal(shape, np.float32)
+
+    return tree_map(draw, checkpoint_tree(config))
+
+
+def batch_at(step, tokens, n_ctx, batch_size, seed):
+    """The windows of a step: `[batch_size, n_ctx + 1]` ids.
+
+    Each pass over the tokens cuts them into windows anew, at another offset, and shuffles them.
+    """
+    per_pass = len(tokens) // n_ctx - 1
+    if per_pass < 1:
+        raise DataError(f"{len(tokens)} tokens are too few: two windows of {n_ctx} are needed")
+    where = np.arange(step * batch_size, (step + 1) * batch_size)
+    starts = []
+    for n in np.unique(where // per_pass):
+        rng = np.random.default_rng([seed, int(n)])
+        offset = rng.integers(n_ctx)
+        order = rng.permutation(per_pass)
+        starts.append(offset + n_ctx * order[where[where // per_pass == n] % per_pass])
+    return np.stack([tokens[i : i + n_ctx + 1] for i in np.concatenate(starts)]).astype(np.int64)
+
+
+def valid_loss(model, tokens):
+    """Mean loss in nats a token over the first windows of held-back tokens, and bits per byte."""
+    n = model.config.n_ctx
+    ends = range(0, min(len(tokens) - 1, n * VALID_WINDOWS), n)
+    losses = [
+        token_losses(logits(model, tokens[i : i + n][: len(targets)]), targets)
+        for i in ends
+        if len(targets := tokens[i + 1 : i + n + 1])
+    ]
+    losses = np.concatenate(losses)
+    n_bytes = len(model.encoder.decode_bytes(tokens[1 : len(losses) + 1].tolist()))
+    return float(losses.mean()), float(losses.sum(dtype=float) / np.log(2) / n_bytes)
+
+
+@dataclass
+class Recipe:
+    """How to train; the command's flags of the same names."""
+
+    n_steps: int
+    batch_size: int
+    accumulate: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    max_norm: float
+    dropout: float
+    seed: int
+    n_threads: int
+    first_trained_block: int
+
+    @property
+    def valid_every(self):
+        """Steps from one look at the held-back text to the next."""
+        return max(1, self.n_steps // 50)
+
+
+def train_step(model, state, windows, step, recipe, summed):
+    """One step of AdamW, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
+    n_scored = windows[:, 1:].size
+    n_parts = min(recipe.n_threads * recipe.accumulate, len(windows))
+    rngs = np.random.default_rng([recipe.seed, step]).spawn(n_parts)
+
+    def part_gradients(part):
+        rows, rng = part
+        return backprop.loss_and_gradients(
+            model.params, rows[:, :-1].ravel(), rows[:, 1:].ravel(), **model.config.kernel_options,
+            act_backward=model.config.act_backward, lengths=[windows.shape[1] - 1] * len(rows),
+            first_trained_block=recipe.first_trained_block, n_scored=n_scored,
+            dropout=recipe.dropout, rng=rng,
+        )  # fmt: skip
+
+    loss, grads = summed(part_gradients, list(zip(np.array_split(windows, n_parts), rngs)))
+    optim.clip(grads, recipe.max_norm)
+    lr = optim.learning_rate(step, recipe.learning_rate, recipe.n_steps, recipe.warmup, final=0.0)
+    optim.adamw(
+        model.params, grads, state, lr, BETAS, weight_decay=recipe.weight_decay,
+        decays=optim.decay_mask(model.params),
+    )  # fmt: skip
+    return loss
+
+
+def train(model, tokens_at, valid, out, recipe, asked, save_seconds=300):
+    """Train a model, from the checkpoint in `out` where there is one; the trained model.
+
+    tokens_at(step) are the tokens `[n]` that a step reads from, valid those held back. Into the
+    folder `out` go checkpoint.safetensors every so many seconds, log.jsonl and curve.svg. `asked`
+    is kept with the checkpoint: one of another run is refused with UsageError. Raises
+    KeyboardInterrupt, after saving, when Ctrl-C was pressed.
+    """
+    from tqdm import tqdm
+
+    path = out / "checkpoint.safetensors"
+    state, step = optim.new_state(model.params), 0
+    if path.exists():
+        kept, meta = load_state(path)
+        if changed := [name for name in asked if asked[name] != meta["asked"].get(name)]:
+            raise UsageError(f"{out} holds a run with another {', '.join(changed)}: choose another")
+        model, step = model._replace(params=kept["params"]), meta["step"]
+        state = {"step": step, "m": kept["m"], "v": kept["v"]}
+    log = Log(out, step)
+    saved = time.monotonic()
+    bar = tqdm(total=recipe.n_steps, initial=step, unit="step", disable=None)
+    with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
+        while step < recipe.n_steps:
+            started = time.monotonic()
+            windows = batch_at(
+                step, tokens_at(step), model.config.n_ctx, recipe.batch_size, recipe.seed
+            )
+            loss = train_step(model, state, windows, step, recipe, summed)
+            step += 1
+            speed = round(windows[:, 1:].size / (time.monotonic() - started))
+            entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
+            if step % recipe.valid_every == 0 or step == recipe.n_steps:
+                entry["valid_loss"], entry["bits_per_byte"] = valid_loss(model, valid)
+            log.add(entry)
+            bar.update()
+            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
+            if pressed or step == recipe.n_steps or time.monotonic() - saved > save_seconds:
+                tree = {"params": model.params, "m": state["m"], "v": state["v"]}
+                save_state(path, tree, {"asked": asked, "step": step})
+                log.draw()
+                saved = time.monotonic()
+            if pressed:
+                print(f"stopped after step {step}: the same command goes on", file=sys.stderr)
+                raise KeyboardInterrupt
+    return model
+
+
+class Log:
+    """log.jsonl, one JSON object a step, and the curve that is drawn from it."""
+
+    def __init__(self, out, n_steps):
+        """Keep n_steps lines of what is there: later ones are from after the checkpoint."""
+        self.path = out / "log.jsonl"
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        write_text(self.path, "".join(line + "\n" for line in lines[:n_steps]))
+
+    def __enter__(self):
+        self.file = self.path.open("a", encoding="utf-8", newline="\n")
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def add(self, entry):
+        """Write one step's figures at once, so that a plot can follow."""
+        print(json.dumps(entry), file=self.file, flush=True)
+
+    def draw(self):
+        """Draw the training loss, a mean of every 1 % of the steps, and the validation loss."""
+        entries = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+        size = max(1, len(entries) // 100)
+        groups = [entries[i : i + size] for i in range(0, len(entries), size)]
+        series = {
+            "training": [
+                (group[-1]["step"], sum(entry["loss"] for entry in group) / len(group))
+                for group in groups
+            ],
+            "validation": [(e["step"], e["valid_loss"]) for e in entries if "valid_loss" in e],
+        }
+        title = "loss while training"
+        line_chart(self.path.with_name("curve.svg"), series, title, "step", "nats per token")
