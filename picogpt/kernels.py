@@ -130,19 +130,20 @@ def mha(x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, n_r
     would hide is never computed. Vaswani et al. 2017, sec. 3.2.2.
     """
     qkv = linear(x, **c_attn)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
+    q, k, v = (split_heads(part, n_head) for part in np.split(qkv, 3, axis=-1))
     y = np.empty_like(x, dtype=qkv.dtype)
     for i, piece in enumerate(cut(lengths, len(x))):
-        q, k, v = (split_heads(part, n_head) for part in np.split(qkv[piece], 3, axis=-1))
-        n_new = q.shape[1]
+        keys, values = k[:, piece], v[:, piece]  # [n_head, n_new, d]
         if caches is not None:
-            k, v = extend_cache(caches[i], k, v)
-        n_past = k.shape[1] - n_new
-        for start in range(0, n_new, n_rows):
-            stop = min(start + n_rows, n_new)
-            n_k = n_past + stop  # a query looks no further than itself
-            mask = causal_mask(stop - start, n_k, qkv.dtype)
-            heads = attention(q[:, start:stop], k[:, :n_k], v[:, :n_k], mask, scale=scale)
-            y[piece][start:stop] = merge_heads(heads)  # [n_head, n_rows, d] -> [n_rows, n_embd]
+            keys, values = extend_cache(caches[i], keys, values)
+        n_past = keys.shape[1] - (piece.stop - piece.start)
+        for start in range(piece.start, piece.stop, n_rows):
+            stop = min(start + n_rows, piece.stop)
+            n_k = n_past + stop - piece.start  # a query looks no further than itself
+            # a single query is its sequence's newest so far: nothing to hide
+            mask = causal_mask(stop - start, n_k, qkv.dtype) if stop - start > 1 else 0.0
+            heads = attention(q[:, start:stop], keys[:, :n_k], values[:, :n_k], mask, scale=scale)
+            y[start:stop] = merge_heads(heads)  # [n_head, n_rows, d] -> [n_rows, n_embd]
     return linear(y, **c_proj)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
 
 
