@@ -15,7 +15,7 @@ def save_state(path, tree, meta):
 
     arrays = dict(zip(tree_leaves(tree_paths(tree)), tree_leaves(tree), strict=True))
     with written_beside(path) as partial:
-        save_file(arrays, partial, {"meta": json.dumps(meta)})
+        save_file(arrays, partial, {"meta": json.dumps([list(arrays), meta])})
 
 
 def load_state(path):
@@ -28,8 +28,8 @@ def load_state(path):
     tree = {}
     try:
         with safe_open(path, "numpy") as file:
-            meta = json.loads(file.metadata()["meta"])
-            for name in file.keys():  # noqa: SIM118 - it is no dict
+            names, meta = json.loads(file.metadata()["meta"])  # the file has an order of its own
+            for name in names:
                 *branches, leaf = name.split(".")
                 branch = tree
                 for key in branches:

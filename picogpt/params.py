@@ -18,7 +18,7 @@ import numpy as np
 
 from picogpt.errors import CheckpointError
 from picogpt.files import read_json, written_beside
-from picogpt.tree import tree_leaves, tree_map
+from picogpt.tree import tree_map
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -98,12 +98,9 @@ def weight_files(folder):
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     if (folder / INDEX).is_file():
-        weight_map = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{folder / INDEX} has no weight_map: get it again")
-        names = sorted({str(name) for name in weight_map.values()})
+        names = shard_names(folder / INDEX)
         for name in names:
-            if "/" in name or "\\" in name or not (folder / name).is_file():
+            if not (folder / name).is_file():
                 raise CheckpointError(f"{folder} lacks the shard {name}, which its index names")
         return [folder / name for name in names]
     if any(folder.glob("pytorch_model*.bin")):
@@ -113,6 +110,18 @@ def weight_files(folder):
             f'{folder.as_posix()}").save_pretrained("NEW_FOLDER")'
         )
     raise CheckpointError(f"{folder} holds no {WEIGHTS}: is it a GPT-2 model folder?")
+
+
+def shard_names(index):
+    """The files that an index names; raises CheckpointError where it is damaged or names a path."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{index} has no weight_map: get it again")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if any(sign in name for sign in "/\\:"):
+            raise CheckpointError(f"{index.parent} lacks the shard {name}, which is no file's name")
+    return names
 
 
 def open_safetensors(path):
@@ -173,13 +182,16 @@ def save_params(params, config, folder, dtype=np.float32):
     from safetensors.numpy import save_file
 
     tensors = {}
-    leaves = zip(tree_leaves(checkpoint_tree(config)), tree_leaves(params), strict=True)
-    for (name, shape), array in leaves:
+
+    def put(leaf, array):
+        name, shape = leaf
         if array.shape != shape:
             raise CheckpointError(
                 f"{name} is {list(array.shape)}, the config asks for {list(shape)}"
             )
         prefix = "" if name.startswith("lm_head") else "transformer."
         tensors[prefix + name] = np.ascontiguousarray(array, dtype)
+
+    tree_map(put, checkpoint_tree(config), params)
     with written_beside(Path(folder) / WEIGHTS) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})

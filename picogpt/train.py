@@ -24,6 +24,7 @@ def main(
     valid: str | None = None,
     finish_with: str | None = None,
     finish_share: float = 0.3,
+    window: int | None = None,
     model_size: str | None = None,
     models_dir: str | None = None,
     top_k_layers: int | None = None,
@@ -54,7 +55,8 @@ def main(
         out: the folder for the model, its checkpoints, log.jsonl and curve.svg.
         valid: files to watch the loss on, never trained on; without it the last 2 % of the data.
         finish_with: files to read in the last steps, as the learning rate falls.
-        finish_share: the share of the steps that read them.
+        finish_share: how large a share of the steps the finish is.
+        window: until the finish, let tokens see only so far back, which is faster; else n_ctx.
         model_size: start from this model: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id.
         models_dir: where models are kept.
         top_k_layers: train the top layers only; needs model_size.
@@ -79,7 +81,7 @@ def main(
     at_least(0, weight_decay=weight_decay, dropout=dropout, warmup=warmup, seed=seed)
     at_least(1, n_steps=n_steps, batch_size=batch_size, accumulate=accumulate, n_threads=n_threads)
     at_least(1, n_layer=n_layer, n_embd=n_embd, n_head=n_head, top_k_layers=top_k_layers)
-    at_least(2, n_ctx=n_ctx)
+    at_least(2, n_ctx=n_ctx, window=window)
     if n_embd % n_head:
         raise UsageError(f"--n_embd {n_embd} can't be split among --n_head {n_head} heads")
     if top_k_layers and not model_size:
@@ -112,9 +114,12 @@ def main(
         finish = encode_files(model.encoder, finish_files, out / "finish.npy")
     finish_step = round(n_steps * (1 - finish_share))
     first = model.config.n_layer - top_k_layers if top_k_layers else 0
-    own = {"n_threads": n_threads or min(cores(), batch_size), "first_trained_block": max(first, 0)}
-    recipe = Recipe(**{f.name: asked[f.name] for f in fields(Recipe) if f.name in asked} | own)
-    asked = {name: str(value) for name, value in asked.items()} | {"n_threads": own["n_threads"]}
+    flags = {field.name: asked[field.name] for field in fields(Recipe) if field.name in asked}
+    recipe = Recipe(**flags | {
+        "n_threads": n_threads or min(cores(), batch_size), "first_trained_block": max(first, 0),
+        "window": window or model.config.n_ctx, "finish_step": finish_step,
+    })  # fmt: skip
+    asked = {name: str(value) for name, value in asked.items()} | {"n_threads": recipe.n_threads}
 
     def tokens_at(step):
         return tokens if step < finish_step else finish

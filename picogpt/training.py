@@ -24,7 +24,8 @@ from picogpt.perplexity import token_losses
 from picogpt.svg import line_chart
 from picogpt.tree import tree_map
 
-BETAS = (0.9, 0.95)  # as for GPT-3: Brown et al. 2020, appendix B
+BETAS = (0.9, 0.99)  # with few tokens a step, a longer memory of the squares than for large batches
+SAVE_SECONDS = 300  # from one checkpoint to the next
 VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
 
 
@@ -93,6 +94,8 @@ class Recipe:
     seed: int
     n_threads: int
     first_trained_block: int
+    window: int  # until finish_step, tokens see no further back than this
+    finish_step: int
 
     @property
     def valid_every(self):
@@ -102,16 +105,18 @@ class Recipe:
 
 def train_step(model, state, windows, step, recipe, summed):
     """One step of AdamW, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
-    n_scored = windows[:, 1:].size
-    n_parts = min(recipe.n_threads * recipe.accumulate, len(windows))
+    n_rows, n_ctx = windows[:, 1:].shape
+    n_seen = min(recipe.window, n_ctx) if step < recipe.finish_step else n_ctx
+    cuts = [n_seen] * (n_ctx // n_seen) + [n_ctx % n_seen] * (n_ctx % n_seen > 0)
+    n_parts = min(recipe.n_threads * recipe.accumulate, n_rows)
     rngs = np.random.default_rng([recipe.seed, step]).spawn(n_parts)
 
     def part_gradients(part):
         rows, rng = part
         return backprop.loss_and_gradients(
             model.params, rows[:, :-1].ravel(), rows[:, 1:].ravel(), **model.config.kernel_options,
-            act_backward=model.config.act_backward, lengths=[windows.shape[1] - 1] * len(rows),
-            first_trained_block=recipe.first_trained_block, n_scored=n_scored,
+            act_backward=model.config.act_backward, lengths=cuts * len(rows),
+            first_trained_block=recipe.first_trained_block, n_scored=n_rows * n_ctx,
             dropout=recipe.dropout, rng=rng,
         )  # fmt: skip
 
@@ -125,11 +130,11 @@ def train_step(model, state, windows, step, recipe, summed):
     return loss
 
 
-def train(model, tokens_at, valid, out, recipe, asked, save_seconds=300):
+def train(model, tokens_at, valid, out, recipe, asked):
     """Train a model, from the checkpoint in `out` where there is one; the trained model.
 
     tokens_at(step) are the tokens `[n]` that a step reads from, valid those held back. Into the
-    folder `out` go checkpoint.safetensors every so many seconds, log.jsonl and curve.svg. `asked`
+    folder `out` go checkpoint.safetensors every SAVE_SECONDS, log.jsonl and curve.svg. `asked`
     is kept with the checkpoint: one of another run is refused with UsageError. Raises
     KeyboardInterrupt, after saving, when Ctrl-C was pressed.
     """
@@ -161,7 +166,7 @@ def train(model, tokens_at, valid, out, recipe, asked, save_seconds=300):
             log.add(entry)
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
-            if pressed or step == recipe.n_steps or time.monotonic() - saved > save_seconds:
+            if pressed or step == recipe.n_steps or time.monotonic() - saved > SAVE_SECONDS:
                 tree = {"params": model.params, "m": state["m"], "v": state["v"]}
                 save_state(path, tree, {"asked": asked, "step": step})
                 log.draw()

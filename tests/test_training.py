@@ -1,0 +1,234 @@
+"""The trainer: data order, a loop that can be killed and resumed to the same bits, its command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import small_model
+
+from picogpt.cli import call
+from picogpt.corpus import encode_files, find_files, read_chunks
+from picogpt.errors import DataError
+from picogpt.model import load
+from picogpt.optim import new_state
+from picogpt.parallel import blas_threads, cores, summed_over_threads
+from picogpt.train import main
+from picogpt.training import Recipe, batch_at, init_params, train_step
+from picogpt.tree import tree_leaves, tree_map
+
+ROOT = Path(__file__).parents[1]
+SIZE = ["--n_layer", "2", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "280"]
+RECIPE = Recipe(
+    n_steps=20, batch_size=4, accumulate=1, learning_rate=1e-2, warmup=2, weight_decay=0.1,
+    max_norm=1.0, dropout=0.0, seed=0, n_threads=1, first_trained_block=0, window=99, finish_step=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Sums, one a line: a text that a small model learns something of in a few steps."""
+    file = tmp_path_factory.mktemp("text") / "sums.txt"
+    rng = np.random.default_rng(0)
+    sums = (f"{a}+{b}={a + b}\n" for a, b in rng.integers(0, 50, (3000, 2)))
+    file.write_text("".join(sums), encoding="utf-8")
+    return file
+
+
+def command(text, out, n_steps=200, *more):
+    return ["--data", str(text), "--out", str(out), *SIZE, "--n_steps", str(n_steps), *more]
+
+
+def weights(folder):
+    return tree_leaves(load(folder).params)
+
+
+def test_every_pass_reads_every_token_once():
+    tokens = np.arange(1000, dtype=np.uint16)
+    n_ctx, batch = 10, 7
+    per_pass = len(tokens) // n_ctx - 1
+    windows = np.concatenate([batch_at(s, tokens, n_ctx, batch, seed=1) for s in range(per_pass)])
+    assert (np.diff(windows, axis=1) == 1).all()  # targets are the ids one later
+    for n in range(batch):
+        targets = windows[n * per_pass : (n + 1) * per_pass, 1:].ravel()
+        assert len(np.unique(targets)) == len(targets) == per_pass * n_ctx
+    first, second = windows[:per_pass, 0], windows[per_pass : 2 * per_pass, 0]
+    assert not np.array_equal(np.sort(first), first)  # shuffled
+    assert not np.array_equal(first, second)  # and another time in another order
+
+
+def test_too_few_tokens_are_refused():
+    with pytest.raises(DataError, match="too few"):
+        batch_at(0, np.arange(12), 10, 1, seed=0)
+
+
+@pytest.mark.parametrize("change", [{"n_threads": 2}, {"accumulate": 4}, {"n_threads": 3}])
+def test_threads_and_accumulation_change_nothing(change):
+    windows = np.random.default_rng(1).integers(0, 267, (4, 33))
+    results = []
+    for recipe in (RECIPE, replace(RECIPE, **change)):
+        model = small_model()
+        state = new_state(model.params)
+        with summed_over_threads(recipe.n_threads) as summed:
+            losses = [train_step(model, state, windows, step, recipe, summed) for step in range(3)]
+        results.append((losses, model.params))
+    (plain_losses, plain), (losses, changed) = results
+    np.testing.assert_allclose(losses, plain_losses, rtol=1e-5)
+    for a, b in zip(tree_leaves(plain), tree_leaves(changed)):
+        if a.ndim > 1:  # not the keys' bias: its gradient is 0 but for rounding
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_window_is_a_sequence_of_its_own():
+    windows = np.random.default_rng(1).integers(0, 267, (2, 33))
+    cut = np.concatenate([windows[:, start : start + 9] for start in range(0, 32, 8)])
+    losses = []
+    recipe = replace(RECIPE, window=8, finish_step=1)
+    for rows in (windows, cut):
+        model = small_model()
+        with summed_over_threads(1) as summed:
+            losses.append(train_step(model, new_state(model.params), rows, 0, recipe, summed))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    model = small_model()
+    with summed_over_threads(1) as summed:  # at finish_step the whole window is seen
+        whole = train_step(model, new_state(model.params), windows, 1, recipe, summed)
+    assert whole != pytest.approx(losses[0], rel=1e-5)
+
+
+def test_blas_threads_come_back():
+    with blas_threads(1) as known:
+        if not known:
+            pytest.skip("NumPy has another BLAS than OpenBLAS here")
+        with blas_threads(2), blas_threads(3):
+            pass
+    assert cores() >= 1
+
+
+def test_init_params_are_gpt2s():
+    config = small_model(n_embd=96, n_layer=8).config
+    params = init_params(config, np.random.default_rng(0))
+    assert np.std(params["wte"]) == pytest.approx(0.02, rel=0.05)
+    assert np.std(params["blocks"][3]["attn"]["c_proj"]["w"]) == pytest.approx(0.005, rel=0.05)
+    assert np.std(params["blocks"][3]["mlp"]["c_fc"]["w"]) == pytest.approx(0.02, rel=0.05)
+    assert not params["blocks"][0]["mlp"]["c_fc"]["b"].any()
+    assert (params["ln_f"]["g"] == 1).all()
+    assert {a.dtype for a in tree_leaves(params)} == {np.dtype(np.float32)}
+
+
+def test_killed_and_resumed_is_the_same_to_the_bit(text, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert call(main, command(text, straight)) == 0
+    often = "from picogpt import cli, train, training; training.SAVE_SECONDS = 0.2; "
+    words = [sys.executable, "-c", often + "cli.run(train.main)", *command(text, killed)]
+    process = subprocess.Popen(words, cwd=ROOT)
+    while not (killed / "checkpoint.safetensors").exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    n_logged = len((killed / "log.jsonl").read_text().splitlines())
+    assert 0 < n_logged < 200
+    assert not (killed / "model.safetensors").exists()
+    assert call(main, command(text, killed)) == 0
+    assert all(map(np.array_equal, weights(straight), weights(killed)))
+    logs = [
+        [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        for out in (straight, killed)
+    ]
+    assert [e["loss"] for e in logs[0]] == [e["loss"] for e in logs[1]]
+    assert [e["step"] for e in logs[0]] == list(range(1, 201))
+    assert logs[0][-1]["valid_loss"] < logs[0][3]["valid_loss"] - 1  # it has learned something
+    assert "</svg>" in (straight / "curve.svg").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_ctrl_c_saves_and_says_how_to_go_on(text, tmp_path):
+    words = [sys.executable, "-m", "picogpt.train", *command(text, tmp_path, 100_000)]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "log.jsonl"
+    while not (log.exists() and log.read_text().count("\n") > 3):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors and "Traceback" not in errors
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_top_layers_from_a_checkpoint(text, tmp_path):
+    start, out = tmp_path / "start", tmp_path / "out"
+    assert call(main, command(text, start, 2)) == 0
+    before = load(start).params
+    more = ["--model_size", str(start), "--top_k_layers", "1", "--dropout", "0.1", "--half"]
+    assert call(main, command(text, out, 3, *more)) == 0
+    after = load(out).params
+    half = tree_map(lambda x: x.astype(np.float16).astype(np.float32), before)
+    for name in ("wte", "wpe"):
+        assert np.array_equal(half[name], after[name])
+    same = [
+        all(map(np.array_equal, tree_leaves(a), tree_leaves(b)))
+        for a, b in zip(half["blocks"], after["blocks"])
+    ]
+    assert same == [True, False]
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (out, start)]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
+    assert call(main, command(text, tmp_path, 2)) == 0
+    assert call(main, command(text, tmp_path, 3)) == 2
+    assert "n_steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--n_embd", "15"], "n_embd"),
+        (["--top_k_layers", "1"], "model_size"),
+        (["--finish_share", "2"], "finish_share"),
+        (["--batch_size", "0"], "batch_size"),
+        (["--valid", "SAME"], "nothing is left"),
+        (["--finish_with", "no/such/*.txt"], "no/such"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(text, tmp_path, capsys, more, told):
+    more = [str(text) if word == "SAME" else word for word in more]
+    assert call(main, command(text, tmp_path / "out", 2, *more)) in (1, 2)
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_chunks_of_a_file_are_encoded_like_the_whole(tmp_path):
+    words = ["Hello,", " world", "!\r\n", "  two  spaces", "\n\n", "né", "한국", " ", "\t"]
+    text = "".join(np.random.default_rng(0).choice(words, 500))
+    file = tmp_path / "odd.txt"
+    file.write_text(text, encoding="utf-8", newline="")
+    encoder = small_model().encoder
+    for n in (1, 7, 64, 10**6):
+        chunks = list(read_chunks(file, n))
+        assert "".join(chunks) == text
+        assert sum(map(encoder.encode, chunks), []) == encoder.encode(text)
+    ids = encode_files(encoder, [file, file], tmp_path / "ids.npy")
+    assert ids.tolist() == [266, *encoder.encode(text)] * 2
+    assert encode_files(encoder, [], tmp_path / "ids.npy").tolist() == ids.tolist()  # kept
+
+
+def test_find_files(tmp_path):
+    for name in ("b.txt", "a.txt", "c.md"):
+        (tmp_path / name).write_text(name)
+    a, b, c = (tmp_path / name for name in ("a.txt", "b.txt", "c.md"))
+    assert find_files(str(tmp_path)) == [a, b]
+    assert find_files(f"{tmp_path}/*.md,{a}") == [c, a]
+    with pytest.raises(DataError, match="no text"):
+        find_files(str(tmp_path / "none"))
+    (tmp_path / "bad.txt").write_bytes(b"fine \xff")
+    with pytest.raises(DataError, match="UTF-8"):
+        list(read_chunks(tmp_path / "bad.txt"))
