@@ -16,22 +16,36 @@ import numpy as np
 from picogpt.optim import accumulate
 
 
+def openblas(function):
+    """A C function of the OpenBLAS that NumPy's wheels bring along; None for any other BLAS."""
+    package = Path(np.__file__).parent
+    found = [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]
+    library = ctypes.CDLL(str(found[0])) if found else None
+    return getattr(library, f"scipy_openblas_{function}64_", None)
+
+
+def blas_kernel():
+    """The processor that NumPy's OpenBLAS computes for, like Haswell; None for any other BLAS."""
+    name = openblas("get_corename")
+    if name is None:
+        return None
+    name.restype = ctypes.c_char_p
+    return name().decode()
+
+
 @contextmanager
 def blas_threads(n):
     """Keep NumPy's OpenBLAS to n threads; yields False, with no effect, for any other BLAS."""
-    package = Path(np.__file__).parent
-    found = [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]
-    blas = ctypes.CDLL(str(found[0])) if found else None
-    name = "scipy_openblas_{}_num_threads64_"
-    if not hasattr(blas, name.format("set")):
+    set_threads = openblas("set_num_threads")
+    if set_threads is None:
         yield False
         return
-    before = blas[name.format("get")]()
-    blas[name.format("set")](n)
+    before = openblas("get_num_threads")()
+    set_threads(n)
     try:
         yield True
     finally:
-        blas[name.format("set")](before)
+        set_threads(before)
 
 
 def cores():

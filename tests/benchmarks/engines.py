@@ -26,6 +26,7 @@ from models import random_params  # noqa: E402
 import picogpt  # noqa: E402
 from picogpt.config import Config  # noqa: E402
 from picogpt.encoder import BYTE_OF_SYMBOL, Encoder  # noqa: E402
+from picogpt.parallel import blas_kernel  # noqa: E402
 
 SHORT, LONG, PREFILL = 10, 462, 512
 BATCH = [10, 24, 17, 40, 5, 33, 12, 28]  # lengths of the eight prompts
@@ -33,7 +34,7 @@ ROWS = ["prefill 512", "decode at 10", "decode at 462", "eight prompts"]
 
 
 def write_model(folder):
-    """124M's shapes with random weights, and a tokenizer of 50,257 tokens made of pairs of bytes."""
+    """124M's shapes with random weights, and 50,257 tokens that are bytes and pairs of bytes."""
     pairs = [f"{a} {b}" for a in BYTE_OF_SYMBOL for b in BYTE_OF_SYMBOL]
     config = Config()
     encoder = Encoder.from_merges(pairs[: config.n_vocab - 257])
@@ -302,13 +303,7 @@ def main():
 
 def print_table(engines, rounds):
     """Tokens/s, medians over the rounds; in brackets how many times as fast picoGPT is."""
-    try:
-        from threadpoolctl import threadpool_info
-
-        kernel = [i["architecture"] for i in threadpool_info() if i["internal_api"] == "openblas"][0]
-    except (ImportError, IndexError):
-        kernel = "unknown"
-    print(f"tokens/s, medians of {len(rounds)}; NumPy's BLAS kernel: {kernel}")
+    print(f"tokens/s, medians of {len(rounds)}; NumPy's BLAS kernel: {blas_kernel()}")
     print(f"{'':20}" + "".join(f"{row:>20}" for row in ROWS))
     for j, engine in enumerate(engines):
         print(f"{engine.name:20}", end="")

@@ -24,6 +24,7 @@ from models import random_params  # noqa: E402
 
 from picogpt import backprop, kernels, optim  # noqa: E402
 from picogpt.config import Config  # noqa: E402
+from picogpt.parallel import blas_kernel  # noqa: E402
 
 LENGTHS = [128] * 4
 TOP = 10  # the first trained block when only the top two layers train
@@ -165,13 +166,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without-compile", action="store_true")
     args = parser.parse_args()
-    try:
-        from threadpoolctl import threadpool_info
-
-        kernel = [i["architecture"] for i in threadpool_info() if i["internal_api"] == "openblas"][0]
-    except (ImportError, IndexError):
-        kernel = "unknown"
-    print(f"NumPy's BLAS kernel: {kernel}")
+    print(f"NumPy's BLAS kernel: {blas_kernel()}")
     if args.without_compile:
         del ALL_LAYERS["torch.compile, fused AdamW"]
     print("Peak memory of a full step's process, MB")  # first: a child inherits its parent's peak

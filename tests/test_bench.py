@@ -1,0 +1,63 @@
+"""python -m picogpt.bench: its table, and that it reads all of the model's matrices."""
+
+import numpy as np
+import pytest
+from models import small_folder, small_model
+
+from picogpt import bench, logits, parallel
+from picogpt.cli import call
+from picogpt.tree import tree_leaves
+
+
+def test_the_table_names_the_model_and_has_a_row_for_every_run(tmp_path, capsys):
+    folder = str(small_folder(tmp_path))
+    assert call(bench.main, ["--model_size", folder, "--rounds", "1"]) == 0
+    title, numpy, header, *rows = capsys.readouterr().out.splitlines()
+    assert title.startswith(f"{folder}: 0.0 million parameters")
+    assert np.__version__ in numpy
+    assert header.split() == ["tokens", "per", "second", "model", "products"]
+    names = [row[:24].strip() for row in rows]
+    runs = ["prefill, 32 tokens", "decode after 10 tokens", "decode after 24 tokens"]
+    assert names == [*runs, "decode, 8 at once"]
+    for row in rows:
+        speed, limit, share = (float(n.rstrip("%").replace(",", "")) for n in row[24:].split())
+        assert speed > 0 and limit > 0
+        assert share == pytest.approx(100 * speed / limit, rel=0.02, abs=0.6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_products_are_all_that_a_token_is_multiplied_by(tied):
+    model = small_model(tie_word_embeddings=tied)
+    blocks, head = bench.matrices(model.params)
+    read = sum(w.size for w in blocks + head)
+    params = {name: tree for name, tree in model.params.items() if name != "wpe"}
+    if not tied:
+        del params["wte"]  # looked up, not multiplied
+    assert read == sum(w.size for w in tree_leaves(params) if w.ndim == 2)
+    widths = {24: np.ones((3, 24), np.float32), 96: np.ones((3, 96), np.float32)}
+    for flip in (False, True):
+        bench.multiply(widths, blocks + head, flip)  # the shapes fit in both layouts
+
+
+def test_decode_goes_on_from_what_prefill_read():
+    model = small_model()
+    caches = bench.prefill(model, [4, 2])
+    bench.decode(model, caches, 3)
+    assert [cache[0]["length"] for cache in caches] == [7, 5]
+    one_by_one = bench.prefill(model, [1])
+    logits(model, [0] * 3, [3], one_by_one)
+    np.testing.assert_allclose(one_by_one[0][1]["k"][:, :4], caches[0][1]["k"][:, :4], atol=1e-5)
+
+
+@pytest.mark.parametrize("words", ["--round 3", "--rounds 0", "--rounds x", "word"])
+def test_wrong_usage_is_one_sentence_and_exit_2(words, capsys):
+    assert call(bench.main, words.split()) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+
+
+def test_the_kernel_is_the_one_that_was_asked_for(monkeypatch):
+    kernel = parallel.blas_kernel()
+    assert kernel is None or kernel.isalnum()
+    monkeypatch.setattr(np, "__file__", "/nowhere/numpy/__init__.py")  # another BLAS
+    assert parallel.blas_kernel() is None
