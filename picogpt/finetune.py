@@ -1,94 +1,36 @@
 """Fine-tuning: a classifier's head and the model's top layers, or all of them, trained together."""
 
-import time
-
 import numpy as np
 
 from picogpt.backprop import softmax_cross_entropy, stack_backward, stack_forward
-from picogpt.checkpoint import deferred_interrupt, load_state, save_state
-from picogpt.features import pooled, token_weights
+from picogpt.features import features, pooled, token_weights
+from picogpt.fit import best_of, fit, print_figures
 from picogpt.gradients import dropout_mask, linear_backward
 from picogpt.kernels import linear
-from picogpt.optim import adamw, decay_mask, learning_rate, new_state
-from picogpt.parallel import cores, summed_over_threads
-from picogpt.tree import tree_map
-
-SAVE_SECONDS = 300  # a run that is killed loses no more
+from picogpt.metrics import measures
+from picogpt.regression import hold_back
 
 
-def fit(
-    params, gradients, n, *, epochs, batch_size, lr, seed=0, warmup=0.0, final=1.0, eps=1e-8,
-    weight_decay=0.0, report=None, state_path=None, n_threads=None,
-):
-    """Train a tree of parameters, in place, on n examples; give back a dict of figures per epoch.
-
-    gradients(part, batch, rng) gives what the examples `part` add to the mean loss of the examples
-    `batch`, and the gradients of that: a batch is shared out among threads. report(figures) adds
-    figures to an epoch's: with a "score" among them, the best epoch's parameters are taken in the
-    end. With state_path a run that was stopped goes on from there, to the same numbers. `lr` rises
-    during `warmup`, a share of the steps, and falls to final * lr.
-    """
-    from tqdm import tqdm
-
-    state = new_state(params)
-    tree = {"params": params, "m": state["m"], "v": state["v"], "best": tree_map(np.copy, params)}
-    at = {"step": 0, "loss": 0.0, "history": []}
-    if state_path and state_path.exists():
-        saved, at = load_state(state_path)
-        tree_map(np.copyto, tree, saved)
-        state["step"] = at["step"]
-    n_threads, n_batches = n_threads or cores(), -(-n // batch_size)
-    n_steps, decays, saved_at = epochs * n_batches, decay_mask(params), time.monotonic()
-    bar = tqdm(total=n_steps, initial=at["step"], unit=" steps", disable=None, leave=False)
-    with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar:
-        for step in range(at["step"], n_steps):
-            epoch, batch = divmod(step, n_batches)
-            order = np.random.default_rng([seed, epoch]).permutation(n)
-            rows = order[batch * batch_size : (batch + 1) * batch_size]
-            parts = np.array_split(rows, min(n_threads, len(rows)))
-            rngs = np.random.default_rng([seed, step]).spawn(len(parts))
-            shares = [(part, rows, rng) for part, rng in zip(parts, rngs)]
-            loss, grads = summed(lambda share: gradients(*share), shares)
-            rate = learning_rate(step, lr, n_steps, round(warmup * n_steps), final)
-            adamw(params, grads, state, rate, eps=eps, weight_decay=weight_decay, decays=decays)
-            at["step"], at["loss"] = step + 1, at["loss"] + loss * len(rows) / n
-            bar.update()
-            ended = batch == n_batches - 1
-            if ended:
-                end_epoch(at, epoch + 1, tree, report)
-            if state_path and (ended or pressed or time.monotonic() > saved_at + SAVE_SECONDS):
-                save_state(state_path, tree, at)
-                saved_at = time.monotonic()
-            if pressed:
-                raise KeyboardInterrupt
-    tree_map(np.copyto, params, tree["best"])
-    return at["history"]
+def new_head(n_embd, n_classes, seed):
+    """A classifier's head `{w: [n_embd, n_classes], b}` to start from: torch's linear layer."""
+    w = np.random.default_rng(seed).uniform(-1, 1, (n_embd, n_classes)) / n_embd**0.5
+    return {"w": w.astype(np.float32), "b": np.zeros(n_classes, np.float32)}
 
 
-def end_epoch(at, epoch, tree, report):
-    """Add an epoch's figures to the history; keep its parameters where it is the best so far."""
-    figures = {"epoch": epoch, "train loss": at["loss"]}
-    if report:
-        report(figures)
-    at["history"].append(figures)
-    at["loss"] = 0.0
-    if best_of(at["history"]) is figures:
-        tree_map(np.copyto, tree["best"], tree["params"])
-
-
-def best_of(history):
-    """The figures of the best epoch: the first of the highest score, or the last without scores."""
-    return max(history, key=lambda figures: figures.get("score", figures["epoch"]))
+def cloze_head(params, answers):
+    """The model's own output as a head: what it has for the answers' tokens."""
+    w = params.get("lm_head", params["wte"])[answers].T  # [n_embd, n_classes]
+    return {"w": np.ascontiguousarray(w), "b": np.zeros(len(answers), w.dtype)}
 
 
 def classifier_gradients(
     model, head, sequences, labels, n, *, first=0, head_only=False, hidden=None, pool="last",
     dropout=0.0, head_dropout=0.0, rng=None,
 ):
-    """Cross-entropy of the labels by a head `{w: [n_embd, n_classes], b}`, summed and divided by n.
+    """The summed cross-entropy of a head's answers, divided by n, and its gradients.
 
-    Gives it with the gradients of {head, blocks, ln_f} and, where `first` is 0, {wte, wpe}; blocks
-    below `first` are frozen, and `hidden` is what enters it, as in backprop.stack_forward.
+    They are those of {head, blocks, ln_f} and, where `first` is 0, {wte, wpe}; blocks below `first`
+    are frozen, and `hidden` is what enters it, as in backprop.stack_forward.
     """
     lengths, config = [len(ids) for ids in sequences], model.config
     options = {"lengths": lengths, "first_trained_block": first}
@@ -105,16 +47,9 @@ def classifier_gradients(
     if not head_only:
         dx = np.repeat(dvectors * mask, lengths, axis=0) * token_weights(lengths, pool)
         options |= {"eps": config.layer_norm_epsilon, "act_backward": config.act_backward}
-        grads |= stack_backward(
-            dx, seen, model.params, config.n_head, scale=config.scales, **options
-        )  # fmt: skip
+        options["scale"] = config.scales
+        grads |= stack_backward(dx, seen, model.params, config.n_head, **options)
     return loss, grads
-
-
-def cloze_head(model, answers):
-    """The model's own output as a head: the rows of the answers' tokens, which say no and yes."""
-    w = model.params.get("lm_head", model.params["wte"])[answers].T
-    return {"w": w, "b": np.zeros(len(answers), w.dtype)}  # [n_embd, n_classes]
 
 
 def train_classifier(
@@ -136,7 +71,7 @@ def train_classifier(
 
     def gradients(part, batch, rng):
         loss, grads = classifier_gradients(
-            model, cloze_head(model, answers) if answers else head, [sequences[i] for i in part],
+            model, cloze_head(params, answers) if answers else head, [sequences[i] for i in part],
             labels[part], fit_options["batch_size"] if loss_per_batch else len(batch), first=first,
             hidden=None if hidden is None else np.concatenate([hidden[i] for i in part]),
             head_only=head_only, pool=pool, dropout=dropout, head_dropout=head_dropout, rng=rng,
@@ -148,3 +83,44 @@ def train_classifier(
         return loss, {name: grads[name] for name in trained}
 
     return fit(trained, gradients, len(sequences), **fit_options)
+
+
+def recipe_options(task, mode, course, n_embd):
+    """How to train a head and layers: Stanford's way, or what suits a held-back tenth."""
+    if course:
+        lr, batch_size = 1e-3 if mode == "linear" else 1e-5, 64 if task == "sst" else 8
+        options = {"epochs": 10, "lr": lr, "batch_size": batch_size, "eps": 1e-6}
+        return options | {"dropout": 0.1, "head_dropout": 0.3, "loss_per_batch": task != "quora"}
+    lr = 3e-4 if n_embd < 768 else 3e-5  # a large model has more to lose
+    options = {"epochs": 3, "lr": lr, "batch_size": 32, "warmup": 0.1, "final": 0.0}
+    return options | {"dropout": 0.1, "head_dropout": 0.1, "weight_decay": 0.01}
+
+
+def tune(
+    model, ids, labels, n_classes, by, *, answers, hidden, pool, seed, **options
+):
+    """Train a head together with the model: (head, history).
+
+    The best epoch is taken, `by` dev as the course does, or by a held-back tenth of the training
+    set, which is not trained on.
+    """
+    head = new_head(model.config.n_embd, n_classes, seed)
+    held = hold_back(len(ids["train"]), seed) & (by != "dev")
+    rows, kept = np.flatnonzero(~held), np.flatnonzero(held)
+    checked = {"dev": (ids["dev"], labels["dev"])}
+    if by != "dev":
+        checked[by] = [ids["train"][i] for i in kept], labels["train"][kept]
+
+    def report(figures):
+        now = cloze_head(model.params, answers) if answers else head
+        for name, (sequences, true) in checked.items():
+            figures |= measures(name, true, linear(features(model, sequences, pool=pool), **now))
+        figures["score"] = figures[f"{by} accuracy"]
+        print_figures(figures)
+
+    history = train_classifier(
+        model, head, [ids["train"][i] for i in rows], labels["train"][rows], answers=answers,
+        hidden=hidden and [hidden[i] for i in rows], pool=pool, seed=seed, report=report, **options,
+    )  # fmt: skip
+    print(f"epoch {best_of(history)['epoch']} is taken, the best on the {by} examples")
+    return cloze_head(model.params, answers) if answers else head, history

@@ -32,6 +32,15 @@ def macro_f1(labels, predictions):
     return float(np.mean(2 * hits[present] / said_or_true[present]))
 
 
+def measures(name, labels, logits):
+    """Accuracy and macro F1 of logits `[n, n_classes]`, under the name of what they are of."""
+    predictions = logits.argmax(axis=-1)
+    return {
+        f"{name} accuracy": accuracy(labels, predictions),
+        f"{name} macro F1": macro_f1(labels, predictions),
+    }
+
+
 def chrf(hypotheses, references):
     """How many character n-grams (n = 1 to 6) two lists of texts share: 0 to 100.
 
