@@ -1,0 +1,75 @@
+"""Perplexity: which window scores which token, streams and files, the command."""
+
+import math
+
+import numpy as np
+import pytest
+from models import small_folder, small_model
+
+from picogpt.cli import call
+from picogpt.kernels import softmax
+from picogpt.model import logits
+from picogpt.perplexity import main, text_loss, token_losses, windows
+
+TEXT = "the other one is in the stone tower.\r\n\r\n한국 – and then there were none\n" * 4
+
+
+def plain_loss(model, ids):
+    """The rule as it is told, one token at a time: the window that scores it, and its history."""
+    n, stride = model.config.n_ctx, model.config.n_ctx // 2
+    loss = 0.0
+    for t in range(1, len(ids)):
+        start = 0 if t < n else (t - n) // stride * stride + stride
+        scores = logits(model, ids[start:t], last_only=True)[0]
+        loss -= math.log(softmax(scores.astype(float))[ids[t]])
+    return loss
+
+
+@pytest.mark.parametrize("n_ctx", [2, 7, 32, 1000])
+def test_every_token_is_scored_once_with_the_history_it_should_have(n_ctx):
+    model = small_model(n_ctx=n_ctx)
+    ids = [model.encoder.end_of_text, *model.encoder.encode(TEXT)]
+    loss, n_tokens = text_loss(model, [TEXT])
+    assert n_tokens == len(ids) - 1
+    assert loss == pytest.approx(plain_loss(model, ids), rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 48, 49, 64, 100])
+def test_windows_overlap_by_half_and_cover_every_id_once(n):
+    ids = list(range(n))
+    for chunk in (1, 5, 1000):
+        found = list(windows((ids[i : i + chunk] for i in range(0, n, chunk)), 32))
+        assert sum((window[-new:] for window, new in found), []) == ids
+        assert all(len(window) == 32 for window, _ in found[:-1])
+        assert all(len(window) - new >= 16 for window, new in found[1:])
+
+
+def test_token_losses_do_not_overflow():
+    scores = np.float32([[1000, 0, -1000], [0, 0, 0]])
+    np.testing.assert_allclose(token_losses(scores, [1, 2]), [1000, math.log(3)], rtol=1e-6)
+
+
+def test_the_command_prints_both_figures(tmp_path, capsys):
+    folder = small_folder(tmp_path / "model")
+    file = tmp_path / "text.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    assert call(main, [str(file), "--model_size", str(folder)]) == 0
+    out = capsys.readouterr().out
+    loss, n_tokens = text_loss(small_model(), ["\ufeff" + TEXT])
+    n_bytes = len(TEXT.encode()) + 3
+    assert f"{n_tokens:,} tokens, {n_bytes:,} bytes" in out and "by model" in out
+    assert f"perplexity per token {math.exp(loss / n_tokens):.4f}\n" in out
+    assert f"bits per byte {loss / math.log(2) / n_bytes:.4f}\n" in out
+
+
+@pytest.mark.parametrize(
+    ("data", "told"), [(None, "is no file"), (b"", "is empty"), (b"so \xff", "UTF-8")]
+)
+def test_files_that_cannot_be_read_are_one_sentence(tmp_path, capsys, data, told):
+    file = tmp_path / "text.txt"
+    if data is not None:
+        file.write_bytes(data)
+    folder = small_folder(tmp_path / "model")
+    assert call(main, [str(file), "--model_size", str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
