@@ -1,5 +1,7 @@
 """GPT-2 in plain NumPy: read it, run it, train it."""
 
+from importlib import import_module
+
 from picogpt.generation import generate, generate_batch
 from picogpt.model import (
     Model,
@@ -22,3 +24,10 @@ __all__ = [
     "save",
     "trace",
 ]
+
+
+def __getattr__(name):
+    """picogpt.explain comes when it is asked for, so that python -m picogpt.explain can run it."""
+    if name == "explain":
+        return import_module("picogpt.explain")
+    raise AttributeError(f"module picogpt has no attribute {name!r}")

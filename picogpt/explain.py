@@ -26,10 +26,10 @@ from picogpt.kernels import layer_norm, softmax
 from picogpt.model import Model, load, trace
 
 N_TOKENS = 200  # the most on one page, which stays below 20 MB
-N_SHOWN = 16  # components of a vector; its norm stands beside them
 SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "u1")
 VECTORS = ["x", "ln_1", "q", "k", "v", "heads", "joined", "attn", "x_mid", "ln_2", "c_fc", "act",
            "mlp", "y"]  # fmt: skip
+SOURCE = r'src\("(\w+)", "(\w+)", "([^"]+)", (\d)\)'  # how page.html asks for lines of the source
 
 
 @dataclass
@@ -59,35 +59,41 @@ def explain(text, and_=None, model=None):
     if n_tokens > limit:
         raise TextError(f"This is {n_tokens} tokens, and a page holds {limit}: give a shorter text")
     seen = [trace(model, part) for part in ids]
-    curve = np.linspace(-4, 4, 65, dtype=np.float32)
-    tokens = {id: encoder.decode_bytes([id]) for id in {**encoder.vocab, **encoder.added_tokens}.values()}
+    tokens = dict.fromkeys(range(encoder.n_vocab), "")
+    for id in {**encoder.vocab, **encoder.added_tokens}.values():
+        tokens[id] = encoder.decode_bytes([id]).decode("latin-1")  # a character for each byte
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     data = {
         "name": name,
         "config": vars(config) | {"d_inner": config.d_inner, "scales": config.scales},
-        "n_vocab": encoder.n_vocab,
-        "act": config.act(curve).tolist(),
-        "vocab": [tokens.get(id, b"").decode("latin-1") for id in range(encoder.n_vocab)],
+        "act": config.act(np.linspace(-4, 4, 65, dtype=np.float32)).tolist(),
+        "vocab": list(tokens.values()),
         "texts": [record(model, *one) for one in zip(texts, ids, seen)],
         "words": shared_words(encoder, ids, seen) if and_ is not None else [],
-        "source": {"|".join(found): source(*found) for found in re.findall(SOURCE, page)},
+        "source": {"|".join(place): source(*place) for place in re.findall(SOURCE, page)},
     }
-    data = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=float)
+    data = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=np.generic.item)
     return Page(page.replace("{{data}}", data.replace("<", r"\u003c")))  # no text ends the script
 
 
 def record(model, text, ids, seen):
     """What the page shows of one text: the trace, cut to what fits and packed."""
-    blocks = []
-    for i in range(model.config.n_layer):
-        block = {name: pack_vectors(seen[f"blocks.{i}.{name}"]) for name in VECTORS}
+
+    def vectors(names, prefix=""):  # their first 16 components, and their norms
+        arrays = {name: seen[prefix + name] for name in names}
+        return {
+            name: [pack(x[..., :16], 3), pack(np.linalg.norm(x, axis=-1), 4)]
+            for name, x in arrays.items()
+        }
+
+    blocks = [vectors(VECTORS, f"blocks.{i}.") for i in range(model.config.n_layer)]
+    for i, block in enumerate(blocks):
         heads = seen[f"blocks.{i}.scores"]  # [n_head, n_tokens, n_tokens]
         block["scores"] = [pack(head, 3 if len(ids) <= 64 else 2) for head in heads]
-        blocks.append(block)
-    vectors = {name: pack_vectors(seen[name]) for name in ("wte", "wpe", "ln_f")}
     logits = pack(seen["logits"][-1, : model.encoder.n_vocab], 4)
     lens = logit_lens(model, np.stack([x[-1] for x in stream(seen)]))
-    return {"text": text, "ids": ids, **vectors, "blocks": blocks, "logits": logits, "lens": lens}
+    more = {"blocks": blocks, "logits": logits, "lens": lens}
+    return {"text": text, "ids": ids} | vectors(["wte", "wpe", "ln_f"]) | more
 
 
 def stream(seen):
@@ -101,10 +107,9 @@ def logit_lens(model, x):
     A row is the five likeliest tokens as (id, probability), then probability and rank of the token
     that the whole model puts first. The idea: nostalgebraist 2020, "interpreting GPT".
     """
-    params, eps = model.params, model.config.layer_norm_epsilon
-    x = layer_norm(x, **params["ln_f"], eps=eps)
-    logits = (x @ params.get("lm_head", params["wte"]).T)[:, : model.encoder.n_vocab]
-    rows = softmax(logits.astype(np.float64))  # [n_layer + 1, n_vocab]
+    x = layer_norm(x, **model.params["ln_f"], eps=model.config.layer_norm_epsilon)
+    logits = x @ model.params.get("lm_head", model.params["wte"]).T  # [n_layer + 1, n_vocab]
+    rows = softmax(logits[:, : model.encoder.n_vocab].astype(np.float64))
     first = rows[-1].argmax()
     return [
         [*([id, p[id]] for id in np.argsort(-p)[:5]), [p[first], 1 + (p > p[first]).sum()]]
@@ -125,7 +130,7 @@ def shared_words(encoder, ids, seen):
 
 def last_tokens(encoder, ids):
     """{word: index of its last token, which has seen the others}, of its last place in the text."""
-    text = encoder.decode_bytes(ids).decode("utf-8")
+    text = encoder.decode(ids)
     ends = np.cumsum([len(encoder.decode_bytes([id])) for id in ids])
     words = re.finditer(r"\w+", text)
     return {w[0].casefold(): ends.searchsorted(len(text[: w.end()].encode())) for w in words}
@@ -136,19 +141,11 @@ def cosine(a, b):
     return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
 
 
-SOURCE = r'src\("(\w+)", "(\w+)", "([^"]+)", (\d)\)'  # what page.html wants to show of the source
-
-
 def source(module, function, start, n):
     """n lines of a function from the one that begins with `start`, and where they stand."""
     code, first = getsourcelines(getattr(import_module(f"picogpt.{module}"), function))
     i = next(i for i, line in enumerate(code) if line.strip().startswith(start))
     return [f"picogpt/{module}.py:{first + i}", cleandoc("\n" + "".join(code[i : i + int(n)]))]
-
-
-def pack_vectors(x):
-    """The first components of vectors `[..., n]`, packed, and their norms, packed."""
-    return [pack(x[..., :N_SHOWN], 3), pack(np.linalg.norm(x, axis=-1), 4)]
 
 
 def pack(x, n_signs):
