@@ -33,7 +33,7 @@ def keep_top_p(scores, p):
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
     """
     left = np.flatnonzero(scores > -np.inf)  # what top-k leaves is quickly sorted
-    order = left[np.argsort(scores[left], kind="stable")]  # the unlikeliest first
+    order = left[np.argsort(scores[left])]  # the unlikeliest first
     # added up in double precision and compared in single, as torch does
     tail = np.cumsum(softmax(scores[order]), dtype=np.float64).astype(scores.dtype)
     scores = scores.copy()
@@ -107,10 +107,12 @@ def notify(sentence):
     print(sentence, file=sys.stderr, flush=True)
 
 
-def newest_half(ids, n_ctx, what):
-    """What goes on, from position 0, when the ids don't fit into the model's n_ctx positions."""
+def fitted(ids, n_ctx, what="the prompt is longer than"):
+    """The ids where they fit into the model's n_ctx positions, else the newest n_ctx // 2."""
+    if len(ids) <= n_ctx:
+        return ids
     n_kept = max(1, n_ctx // 2)
-    notify(f"{what} the model's {n_ctx} positions: its newest {n_kept} tokens are run again")
+    notify(f"{what} the model's {n_ctx} positions: it goes on from the newest {n_kept} tokens")
     return ids[-n_kept:]
 
 
@@ -125,8 +127,6 @@ def prompt_ids(model, prompt):
         ids = [start for start in starts if start in range(model.config.n_vocab)][:1]
     if not ids:
         raise TextError("the prompt is empty, and this model has no <|endoftext|> to start from")
-    if len(ids) > model.config.n_ctx:
-        ids = newest_half(ids, model.config.n_ctx, "the prompt is longer than")
     return ids
 
 
@@ -144,8 +144,8 @@ def next_scores(model, ids, lengths=None, caches=None):
 def next_token_probabilities(model, prompt, temperature=1.0, top_k=0, top_p=1.0):
     """How likely each token is to come next: `[n_vocab]`, filtered as `distribution` does it."""
     check_sampling(temperature, top_k, top_p)
-    scores = next_scores(model, prompt_ids(model, prompt))[0]
-    return distribution(scores, temperature, top_k, top_p)
+    ids = fitted(prompt_ids(model, prompt), model.config.n_ctx)
+    return distribution(next_scores(model, ids)[0], temperature, top_k, top_p)
 
 
 class TextStream:
@@ -190,7 +190,7 @@ def decode(model, sequences, n_tokens, sampling):
             return
         for sequence in sequences:
             if len(sequence.ids) > n_ctx:
-                sequence.ids = newest_half(sequence.ids, n_ctx, "the text outgrows")
+                sequence.ids = fitted(sequence.ids, n_ctx, "the text outgrows")
                 sequence.new, sequence.cache = sequence.ids, new_caches(model.config)[0]
         rows = next_scores(
             model,
@@ -227,6 +227,7 @@ def stream(
     except (TypeError, ValueError):
         raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}") from None
     starts = [prompt_ids(model, prompt) for prompt in prompts]
+    starts = [fitted(ids, model.config.n_ctx) for ids in starts]
     sequences = [
         Sequence(i, ids, ids, rng, TextStream(stops), kv)
         for i, (ids, rng, kv) in enumerate(zip(starts, rngs, new_caches(model.config, len(rngs))))

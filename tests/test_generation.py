@@ -182,8 +182,8 @@ def test_running_out_of_positions_is_said_once(capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert sorted(output.err.splitlines()) == [
-        "the prompt is longer than the model's 32 positions: its newest 16 tokens are run again",
-        "the text outgrows the model's 32 positions: its newest 16 tokens are run again",
+        "the prompt is longer than the model's 32 positions: it goes on from the newest 16 tokens",
+        "the text outgrows the model's 32 positions: it goes on from the newest 16 tokens",
     ]
 
 

@@ -16,7 +16,7 @@ from picogpt.cli import call
 from picogpt.generation import notify
 
 SCRIPT = Path(gpt2.__file__).resolve()
-OUTGROWN = "the text outgrows the model's 32 positions: its newest 16 tokens are run again"
+OUTGROWN = "the text outgrows the model's 32 positions: it goes on from the newest 16 tokens"
 # these models are so small that a second thread only waits
 ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"}
 needs_sigint = pytest.mark.skipif(os.name == "nt", reason="Windows can't send a process Ctrl-C")
