@@ -30,7 +30,6 @@ SIZES = {hub_id: size for size, hub_id in MODEL_IDS.items()}
 SIZES |= {hub_id.split("/")[1]: size for hub_id, size in SIZES.items()}  # gpt2: its old name
 PACKAGE = Path(__file__).resolve().parent
 TINY_FOLDERS = [PACKAGE.parent / "weights" / "tiny", PACKAGE / "tiny"]  # checkout, installed
-
 TIMEOUTS = (10, 30)  # seconds to connect, and between two pieces of an answer
 RETRY_WAITS = (0.5, 1, 2)  # seconds, or more if the server asks for it
 LONGEST_WAIT = 10  # seconds; a server that asks for more is not asked again
@@ -66,9 +65,9 @@ def resolve_model(name=None, models_dir=None):
 def find_model(name, models_dir=None, patience=10):
     """The folder of a model: given, found on this machine, or else fetched from the hub.
 
-    `name` is a size, tiny, a folder, or a hub id. Models live in `models_dir`, which is weights/ of
-    a checkout, else ~/.cache/picogpt, and in the user's Hugging Face cache. Raises UsageError for a
-    name that is none of these, CheckpointError for a path to no folder, and fetch_model's errors.
+    `name` is a size, tiny, a folder, or a hub id; models live in `models_dir` (weights/ of a
+    checkout, else ~/.cache/picogpt) and in the user's Hugging Face cache. Raises UsageError for a
+    name that is none of these, CheckpointError for a path to nothing, and fetch_model's errors.
     """
     name = os.fspath(name)
     path = os.path.expanduser(name)  # noqa: PTH111 - pathlib's raises on an unknown ~user
@@ -107,8 +106,8 @@ def is_complete(folder):
     with suppress(OSError, CheckpointError):
         weight_files(folder)
         files = {path.name for path in folder.iterdir() if path.is_file()}
-        needed = {"tokenizer.json"} if "tokenizer.json" in files else {"vocab.json", "merges.txt"}
-        return {"config.json", *needed} <= files
+        tokenizer = files & {"tokenizer.json"} or {"vocab.json", "merges.txt"}
+        return {"config.json", *tokenizer} <= files
     return False
 
 
@@ -137,9 +136,8 @@ def fetch_model(hub_id, folder, patience=10):
             all(map(fetch, shard_names(folder / INDEX)))
     if not is_complete(folder):
         raise DownloadError(
-            f"{hub_id} lacks config.json, vocab.json and merges.txt (or tokenizer.json), or its "
-            "weights as safetensors: check the name; if it has a pickle (pytorch_model.bin), save "
-            "the model with transformers' save_pretrained, and name that folder"
+            f"{hub_id} lacks a config, a tokenizer or weights as safetensors: check the name, or, "
+            "where only a pickle is, convert it with transformers' save_pretrained to a folder"
         )
     return folder
 
@@ -168,7 +166,10 @@ def fetch_file(url, path, token="", optional=False):
     for wait in (*RETRY_WAITS, math.inf):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.exists() or receive(url, path, token)
+            path.exists() or receive(url, path, token)
+            for part in parts_of(path).values():  # of other versions, and of slower processes
+                part.unlink(missing_ok=True)
+            return True
         except (requests.RequestException, ValueError) as error:
             status, reason, least_wait = explain(error)
             if status == 404 and optional:
@@ -177,10 +178,10 @@ def fetch_file(url, path, token="", optional=False):
                 raise DownloadError(f"{url} can't be fetched: {reason}") from None
             time.sleep(max(wait, least_wait))
         except OSError as error:
-            if path.exists():  # another process was faster, with the part that both of us wrote
-                return True
             for part in parts_of(path).values():  # it is wrong, or fills the disk
                 part.unlink(missing_ok=True)
+            if path.exists():  # another process was faster, with the part that both of us wrote
+                return True
             if isinstance(error, DownloadError):
                 raise
             hint = "check the free space and the permissions there"
@@ -191,8 +192,7 @@ def explain(error):
     """What requests ran into: the HTTP status, a reason, and how many seconds to wait at least."""
     if isinstance(error, ValueError):
         return None, "that is no web address, or HF_TOKEN is no token", math.inf
-    response = getattr(error, "response", None)
-    if response is None:
+    if (response := getattr(error, "response", None)) is None:
         return None, f"no connection ({type(error).__name__}): check the network and try again", 0
     status, asked = response.status_code, response.headers.get("Retry-After", "")
     reason = f"{REASONS.get(min(status, 500), 'the server refuses it')} (HTTP {status})"
@@ -231,16 +231,15 @@ def receive(url, path, token):
             file.truncate()  # what may be left of another version without an ETag
     hops = [*response.history, response]  # the hub itself says what its CDN should give
     hub = next((hop.headers for hop in hops if "X-Linked-ETag" in hop.headers), {})
-    size, sha256 = hub.get("X-Linked-Size", total), hub.get("X-Linked-ETag", "").strip('"')
-    right = size is None or part.stat().st_size == int(size)
+    size, sha256 = part.stat().st_size, hub.get("X-Linked-ETag", "").strip('"')
+    if size < (total or 0):  # which urllib3 1 doesn't notice
+        raise requests.ConnectionError("the end is missing")
+    right = size == int(hub.get("X-Linked-Size", total or size))
     if right and len(sha256) == 64:  # else it is of a small file, and git's SHA-1
         right = hashlib.sha256(np.memmap(part, mode="r")).hexdigest() == sha256
     if not right:
         raise DownloadError(f"{url} came with a wrong size or sha256 and was deleted: try again")
-    part.replace(path)
-    for part in parts_of(path).values():  # of other versions
-        part.unlink(missing_ok=True)
-    return True
+    path.exists() or part.replace(path)  # else what is called part may be a slower process's
 
 
 def parts_of(path):

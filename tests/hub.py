@@ -18,7 +18,8 @@ class Hub:
         401                    the hub answers with this status
         (429, {header: value}) ... and these headers
         {"drop": n}            the connection ends after n bytes of what was asked for
-        {"hold": event}        ... and before that the rest waits until the event is set
+        {"drop": n, "hold": e} the rest comes when the event e is set
+        {"wait": e}            nothing comes before the event is set
         {}                     nothing happens
     `habits` is how it behaves otherwise, see `deliver`. `seen` has every request: server (hub or
     cdn), method, file, headers, status.
@@ -121,6 +122,8 @@ class Hub:
 def send(handler, seen, status, headers, body, fault=()):
     fault = dict(fault)
     seen.status = status
+    if "wait" in fault:
+        fault["wait"].wait(120)
     handler.send_response(status)
     for name, value in headers.items():
         handler.send_header(name, str(value))

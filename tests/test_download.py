@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -568,15 +569,30 @@ def test_two_processes_at_once(hub, fetch, tmp_path, etag):
     assert len(hub.got("big.safetensors")) == 2
 
 
-def test_one_overtakes_the_other(hub, fetch, tmp_path):
-    held = threading.Event()
-    hub.faults["big.safetensors"] = [{"drop": 200_000, "hold": held}]
-    slow = start("fetch()", hub, tmp_path)
-    wait_for(lambda: part_size(tmp_path) >= 2 * CHUNK_BYTES)
-    assert fetch() == DATA  # takes the slow one's part, and finishes it
-    held.set()
-    assert slow.communicate()[1] == "" and slow.returncode == 0
+@pytest.mark.parametrize("etag", ['"cdn-{}"', ""])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"drop": 200_000, "hold": True},  # writes its end to a file that has its name by then
+        {"wait": True},  # writes all to a file that is not needed any more
+        {"wait": True, "drop": 200_000},  # ... and fails
+    ],
+)
+def test_one_overtakes_the_other(hub, fetch, tmp_path, fault, etag):
+    hub.habits = {"etag": etag}
+    go_on, path = threading.Event(), tmp_path / "to" / "big.safetensors"
+    hub.faults["big.safetensors"] = [{k: go_on if v is True else v for k, v in fault.items()}]
+    url = f"{hub.url}/a/b/resolve/main/big.safetensors"
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(fetch_file, url, path)
+        wait_for(lambda: hub.got("big.safetensors"))
+        wait_for(lambda: "wait" in fault or part_size(tmp_path) >= 2 * CHUNK_BYTES)
+        fetch_file(url, path)
+        inode = path.stat().st_ino
+        go_on.set()
+        assert slow.result() is True
     assert fetch() == DATA
+    assert path.stat().st_ino == inode  # who maps it into memory keeps the file
 
 
 def test_the_part_is_taken_away_before_it_is_opened(hub, fetch, tmp_path, monkeypatch):
