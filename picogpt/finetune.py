@@ -96,20 +96,22 @@ def recipe_options(task, mode, course, n_embd):
     return options | {"dropout": 0.1, "head_dropout": 0.1, "weight_decay": 0.01}
 
 
-def tune(
-    model, ids, labels, n_classes, by, *, answers, hidden, pool, seed, **options
-):
+def tune(model, ids, labels, n_classes, by, *, answers, hidden, pool, seed, **options):
     """Train a head together with the model: (head, history).
 
-    The best epoch is taken, `by` dev as the course does, or by a held-back tenth of the training
-    set, which is not trained on.
+    The best epoch is taken, `by` "dev" as the course does, or by a "held-back" tenth of the
+    training set, which is not trained on.
     """
+
+    def pick(rows):
+        return [ids["train"][i] for i in rows], labels["train"][rows]
+
     head = new_head(model.config.n_embd, n_classes, seed)
     held = hold_back(len(ids["train"]), seed) & (by != "dev")
-    rows, kept = np.flatnonzero(~held), np.flatnonzero(held)
-    checked = {"dev": (ids["dev"], labels["dev"])}
+    rows = np.flatnonzero(~held)
+    checked = {"train": pick(rows[: len(held) // 10 or 1]), "dev": (ids["dev"], labels["dev"])}
     if by != "dev":
-        checked[by] = [ids["train"][i] for i in kept], labels["train"][kept]
+        checked[by] = pick(np.flatnonzero(held))
 
     def report(figures):
         now = cloze_head(model.params, answers) if answers else head
@@ -119,8 +121,8 @@ def tune(
         print_figures(figures)
 
     history = train_classifier(
-        model, head, [ids["train"][i] for i in rows], labels["train"][rows], answers=answers,
-        hidden=hidden and [hidden[i] for i in rows], pool=pool, seed=seed, report=report, **options,
-    )  # fmt: skip
+        model, head, *pick(rows), hidden=hidden and [hidden[i] for i in rows], answers=answers,
+        pool=pool, seed=seed, report=report, **options,
+    )
     print(f"epoch {best_of(history)['epoch']} is taken, the best on the {by} examples")
     return cloze_head(model.params, answers) if answers else head, history

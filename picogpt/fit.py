@@ -1,5 +1,6 @@
 """Training in epochs over examples, which can be stopped at any moment."""
 
+import sys
 import time
 
 import numpy as np
@@ -33,6 +34,9 @@ def fit(
         saved, at = load_state(state_path)
         tree_map(np.copyto, tree, saved)
         state["step"] = at["step"]
+        print(f"{state_path} goes on after step {at['step']}", file=sys.stderr)
+        for figures in at["history"]:
+            print_figures(figures)
     n_threads, n_batches = n_threads or cores(), -(-n // batch_size)
     n_steps, decays, saved_at = epochs * n_batches, decay_mask(params), time.monotonic()
     bar = tqdm(total=n_steps, initial=at["step"], unit=" steps", disable=None, leave=False)
@@ -46,7 +50,10 @@ def fit(
             parts = np.array_split(rows, min(n_threads, len(rows)))
             rngs = np.random.default_rng([seed, step]).spawn(len(parts))
             shares = [(part, rows, rng) for part, rng in zip(parts, rngs)]
-            loss, grads = summed(lambda share: gradients(*share), shares)
+            if len(shares) > 1:
+                loss, grads = summed(lambda share: gradients(*share), shares)
+            else:
+                loss, grads = gradients(*shares[0])
             rate = learning_rate(step, lr, n_steps, round(warmup * n_steps), final)
             adamw(params, grads, state, rate, eps=eps, weight_decay=weight_decay, decays=decays)
             at["step"], at["loss"] = step + 1, at["loss"] + loss * len(rows) / n

@@ -89,15 +89,18 @@ def compare(task, examples, labels, logits, job):
     penalty = choose_penalty(bags, labels["train"], n_classes, job.seed)
     words, _ = softmax_regression(bags, labels["train"], n_classes, penalty, seed=job.seed)
     votes = np.bincount(labels["train"], minlength=n_classes)
+    name = "cloze, zero-shot" if job.cloze and job.mode == "linear" else job.label
+    name += ", selected on dev" * (job.course and name == job.label)
     rows = {
         "majority class": np.tile(votes, (len(logits), 1)),
         "bag of words": linear(dev_bags.astype(np.float32), **words),
-        job.label: logits,
+        name: logits,
     }
-    print(f"\n{f'{len(logits)} dev examples':20}  accuracy  macro F1")
+    width = max(map(len, rows))
+    print(f"\n{f'{len(logits)} dev examples':{width}}  accuracy  macro F1")
     for name, scores in rows.items():
         figures = measures("dev", labels["dev"], scores).values()
-        print(f"{name:20}  {'  '.join(f'{value:8.3f}' for value in figures)}")
+        print(f"{name:{width}}  {'  '.join(f'{value:8.3f}' for value in figures)}")
     counts = confusion(labels["dev"], logits.argmax(axis=-1), n_classes).tolist()
     print(f"\n{'true, predicted':15}  {'  '.join(task.classes)}")
     for name, row in zip(task.classes, counts):
@@ -219,7 +222,7 @@ def main(
         model_size: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id; without it 124M, or tiny.
         models_dir: where models are kept.
     """
-    at_least(0, seed=seed, layer=layer)
+    at_least(0, seed=seed, layer=layer, lr=lr)
     at_least(1, epochs=epochs, batch_size=batch_size, workers=workers, top_k_layers=top_k_layers)
     course, cloze = recipe == "course", head == "cloze"
     if cloze and (task != "quora" or pool == "mean"):

@@ -158,7 +158,7 @@ def main(
     """
     from tqdm import tqdm
 
-    at_least(0, seed=seed)
+    at_least(0, seed=seed, lr=lr)
     at_least(1, top_k_layers=top_k_layers, epochs=epochs, batch_size=batch_size)
     at_least(1, candidates=candidates)
     check_sampling(temperature=temperature, top_p=top_p)

@@ -141,7 +141,7 @@ def read_examples(task, path, split):
             sentences = tuple(sentence.strip() for sentence in fields)
             examples.append(Example(id.strip().lower(), sentences, label))
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from None
+        raise DataError(f"{path}, line {reader.line_num + 1}: {error}") from None
     if not examples:
         raise DataError(f"{path} holds no complete row")
     n_repeated = len(examples) - len({example.id for example in examples})
