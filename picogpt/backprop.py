@@ -10,6 +10,7 @@ import numpy as np
 from picogpt.gradients import (
     block_backward,
     block_forward,
+    drop,
     dropout_mask,
     gelu_backward,
     norm_backward,
@@ -30,18 +31,18 @@ def cross_entropy(x, targets, w, n_scored=None, frozen=False):
     exist once: they become the probabilities and then their own gradient where they stand.
     """
     rows = np.flatnonzero(targets != NOT_SCORED)
-    n_scored = len(rows) if n_scored is None else n_scored
-    loss, dx, dw = 0.0, np.zeros_like(x), None if frozen else np.zeros_like(w)
+    share = 1 / max(len(rows) if n_scored is None else n_scored, 1)
+    loss, dx, dw = 0.0, np.zeros_like(x), None
     n_rows = max(1, N_LOGITS // len(w))
-    for start in range(0, len(rows), n_rows):
+    for start in range(0, max(len(rows), 1), n_rows):  # once even if no row is scored
         part = rows[start : start + n_rows]
         dlogits = x[part] @ w.T  # [n_rows, n_embd] @ [n_embd, n_vocab] -> [n_rows, n_vocab]
         loss += softmax_cross_entropy(dlogits, targets[part])
-        dlogits /= max(n_scored, 1)
-        dx[part] = dlogits @ w  # [n_rows, n_vocab] @ [n_vocab, n_embd] -> [n_rows, n_embd]
+        dx[part] = dlogits @ w * share  # [.., n_vocab] @ [n_vocab, n_embd] -> [n_rows, n_embd]
         if not frozen:
-            dw += dlogits.T @ x[part]  # [n_vocab, n_rows] @ [n_rows, n_embd] -> [n_vocab, n_embd]
-    return loss / max(n_scored, 1), dx, dw
+            product = dlogits.T @ (x[part] * share)  # [n_vocab, n_rows] @ [n_rows, n_embd]
+            dw = product if dw is None else np.add(dw, product, out=dw)
+    return loss * share, dx, dw
 
 
 def softmax_cross_entropy(logits, targets, n_rows=16):
@@ -62,15 +63,14 @@ def softmax_cross_entropy(logits, targets, n_rows=16):
 
 
 # x_t = table[index_t]: a row of the table gets the gradients of all the places where it was used.
-def embedding_backward(dx, index, table):
-    """dx `[n_tokens, n_embd]`, index `[n_tokens]` -> dtable `[n_rows, n_embd]`.
+def embedding_backward(dx, index, dtable):
+    """Add row t of dx `[n_tokens, n_embd]` to row index[t] of dtable `[n_rows, n_embd]`, in place.
 
     The tokens are sorted first, so that each row's gradients can be summed in one piece.
     """
-    dtable = np.zeros_like(table)
     order = np.argsort(index, kind="stable")
     rows, starts = np.unique(index[order], return_index=True)
-    dtable[rows] = np.add.reduceat(dx[order], starts, axis=0)
+    dtable[rows] += np.add.reduceat(dx[order], starts, axis=0)
     return dtable
 
 
@@ -111,11 +111,12 @@ def stack_forward(
 
 def stack_backward(
     dx, seen, params, n_head, *, lengths=None, first_trained_block=0, eps=1e-5,
-    act_backward=gelu_backward, scale=None,
+    act_backward=gelu_backward, scale=None, dhead=None,
 ):
     """From the gradient of what the head reads: the gradients of all that is trained below it.
 
-    `seen` is emptied on the way, so that memory falls as the gradients grow.
+    `seen` is emptied on the way, so that memory falls as the gradients grow. dhead is the gradient
+    of a head tied to wte, which wte's own is added to, in place.
     """
     blocks = params["blocks"]
     grads = {"blocks": [{} for _ in blocks]}
@@ -126,10 +127,11 @@ def stack_backward(
             act_backward=act_backward, scale=None if scale is None else scale[i],
         )  # fmt: skip
     if first_trained_block == 0:
-        dx = dx * seen["embd_dropped"]
-        grads["wte"] = embedding_backward(dx, seen["ids"], params["wte"])
+        dx = drop(dx, seen["embd_dropped"])
+        dwte = np.zeros_like(params["wte"]) if dhead is None else dhead
+        grads["wte"] = embedding_backward(dx, seen["ids"], dwte)
         where = positions(lengths, None, len(dx))
-        grads["wpe"] = embedding_backward(dx, where, params["wpe"])
+        grads["wpe"] = embedding_backward(dx, where, np.zeros_like(params["wpe"]))
     return grads
 
 
@@ -151,10 +153,9 @@ def loss_and_gradients(
     head, frozen = params["wte" if tied else "lm_head"], tied and first_trained_block > 0
     loss, dx, dhead = cross_entropy(x, targets, head, n_scored, frozen)
     grads = stack_backward(
-        dx, seen, params, n_head, act_backward=act_backward, scale=scale, **options
-    )
+        dx, seen, params, n_head, act_backward=act_backward, scale=scale,
+        dhead=dhead if tied else None, **options,
+    )  # fmt: skip
     if not tied:
         grads["lm_head"] = dhead
-    elif first_trained_block == 0:
-        grads["wte"] += dhead
     return loss, grads

@@ -52,7 +52,7 @@ def layer_norm_backward(dy, x, g, eps=1e-5):
 # y_tj = sum_i x_ti w_ij + b_j: so dx_ti = sum_j dy_tj w_ij, dw_ij = sum_t x_ti dy_tj,
 # db_j = sum_t dy_tj. Each is a product again; the shapes leave only one way to write it.
 def linear_backward(dy, x, w):
-    """dy `[n_tokens, n_out]`, x `[n_tokens, n_in]` -> dx like x, dw `[n_in, n_out]`, db `[n_out]`."""
+    """dy `[n_tokens, n_out]`, x `[n_tokens, n_in]` -> dx like x, dw like w, db `[n_out]`."""
     return dy @ w.T, x.T @ dy, dy.sum(axis=0)
 
 
@@ -64,14 +64,14 @@ def attention_backward(dy, q, k, v, weights, *, scale=None, dropped=1.0):
     `dropped` is what dropout multiplied the weights by; `scale` None is 1/sqrt(d).
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    dv = (weights * dropped).swapaxes(-1, -2) @ dy  # [.., n, n] @ [.., n, d] -> [.., n, d]
-    dweights = dy @ v.swapaxes(-1, -2) * dropped  # [.., n, d] @ [.., d, n] -> [.., n, n]
+    dv = drop(weights, dropped).swapaxes(-1, -2) @ dy  # [.., n, n] @ [.., n, d] -> [.., n, d]
+    dweights = drop(dy @ v.swapaxes(-1, -2), dropped)  # [.., n, d] @ [.., d, n] -> [.., n, n]
     dscores = softmax_backward(dweights, weights) * scale  # [.., n, n]
     return dscores @ k, dscores.swapaxes(-1, -2) @ q, dv
 
 
 def dropout_mask(shape, p, rng, dtype):
-    """0 with probability p, else 1 / (1 - p), so that the mean stays; 1 where p is 0.
+    """0 with probability p, else 1 / (1 - p), so that the mean stays; 1.0 where p is 0.
 
     Srivastava et al. 2014. rng is a numpy Generator.
     """
@@ -80,13 +80,18 @@ def dropout_mask(shape, p, rng, dtype):
     return (rng.random(shape, np.float32) >= p).astype(dtype) / (1 - p)
 
 
+def drop(x, mask):
+    """x times a dropout_mask, on the way forward or back; no dropout, a mask of 1.0, is free."""
+    return x * mask if np.ndim(mask) else x
+
+
 def attention_forward(q, k, v, scale, note, dropped):
     """`kernels.attention` of one whole sequence, step by step, every step noted."""
     scores = note("scores", q @ k.swapaxes(-1, -2))  # [n_head, n, d] @ [.., d, n] -> [.., n, n]
     scaled = note("scaled", scores * (q.shape[-1] ** -0.5 if scale is None else scale))
     masked = note("masked", scaled + causal_mask(q.shape[1], k.shape[1], q.dtype))
     weights = note("weights", softmax(masked))
-    return note("heads", weights * dropped @ v)  # [n_head, n, n] @ [.., n, d] -> [n_head, n, d]
+    return note("heads", drop(weights, dropped) @ v)  # [.., n, n] @ [.., n, d] -> [n_head, n, d]
 
 
 def block_forward(
@@ -99,9 +104,9 @@ def block_forward(
     sequences of a batch is numbered: weights, weights.1, weights.2, ...
     """
 
-    def drop(name, array):
-        mask = note(f"{name}_dropped", dropout_mask(array.shape, dropout, rng, x.dtype))
-        return array * mask if dropout else array
+    def dropped(name, array):
+        mask = dropout_mask(array.shape, dropout, rng, array.dtype)
+        return drop(note(name, array), note(f"{name}_dropped", mask))
 
     x = note("x", x)
     a = note("ln_1", layer_norm(x, **ln_1, eps=eps))
@@ -117,11 +122,11 @@ def block_forward(
         note_piece("weights_dropped", mask)
         joined[piece] = merge_heads(attention_forward(q, k, v, scale, note_piece, mask))
     joined = note("joined", joined)  # [n_head, n, d] -> [n_tokens, n_embd]
-    x = note("x_mid", x + drop("attn", note("attn", linear(joined, **attn["c_proj"]))))
+    x = note("x_mid", x + dropped("attn", linear(joined, **attn["c_proj"])))
     a = note("ln_2", layer_norm(x, **ln_2, eps=eps))
     h = note("c_fc", linear(a, **mlp["c_fc"]))  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
     h = note("act", few_rows(act, h))
-    return note("y", x + drop("mlp", note("mlp", linear(h, **mlp["c_proj"]))))
+    return note("y", x + dropped("mlp", linear(h, **mlp["c_proj"])))
 
 
 def block_backward(
@@ -134,15 +139,16 @@ def block_backward(
     dy both ways: dx = dy + what comes back through f.
     """
     grads = {"mlp": {}, "attn": {}}
-    dh, grads["mlp"]["c_proj"] = dense_backward(dy * seen["mlp_dropped"], seen["act"], mlp["c_proj"])
+    dmlp = drop(dy, seen["mlp_dropped"])
+    dh, grads["mlp"]["c_proj"] = dense_backward(dmlp, seen["act"], mlp["c_proj"])
     dh = few_rows(act_backward, dh, seen["c_fc"])
     da, grads["mlp"]["c_fc"] = dense_backward(dh, seen["ln_2"], mlp["c_fc"])
     dx, grads["ln_2"] = norm_backward(da, seen["x_mid"], ln_2, eps)
     dy = dy + dx
-    djoined, grads["attn"]["c_proj"] = dense_backward(
-        dy * seen["attn_dropped"], seen["joined"], attn["c_proj"]
-    )
+    dattn = drop(dy, seen["attn_dropped"])
+    djoined, grads["attn"]["c_proj"] = dense_backward(dattn, seen["joined"], attn["c_proj"])
     dqkv = np.empty_like(seen["c_attn"])
+    thirds = np.split(dqkv, 3, axis=-1)  # of dqkv's memory: [n_tokens, n_embd] each
     for i, piece in enumerate(cut(lengths, len(dy))):
         q, k, v, weights, dropped = (
             seen[name + (f".{i}" if i else "")]
@@ -151,7 +157,8 @@ def block_backward(
         parts = attention_backward(
             split_heads(djoined[piece], n_head), q, k, v, weights, scale=scale, dropped=dropped
         )
-        dqkv[piece] = np.concatenate([merge_heads(part) for part in parts], axis=-1)
+        for third, part in zip(thirds, parts):
+            third[piece] = merge_heads(part)
     da, grads["attn"]["c_attn"] = dense_backward(dqkv, seen["ln_1"], attn["c_attn"])
     dx, grads["ln_1"] = norm_backward(da, seen["x"], ln_1, eps)
     return dy + dx, grads
