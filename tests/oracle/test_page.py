@@ -1,0 +1,411 @@
+"""The page of `picogpt.explain` in a browser: its numbers, its controls, and that all can read it.
+
+Chromium is the system's own; axe-core comes with axe-playwright-python. PAGE_SCREENSHOTS=FOLDER
+keeps pictures of the page, to be looked at.
+"""
+
+import os
+import re
+import shutil
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from models import small_model
+from oracles import oracle
+
+import picogpt
+from picogpt.explain import explain
+from picogpt.generation import distribution
+
+playwright = oracle("playwright.sync_api")
+axe = files(oracle("axe_playwright_python")) / "axe.min.js"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if not CHROMIUM and os.environ.get("ORACLES_REQUIRED") != "1":
+    pytest.skip("there is no Chromium", allow_module_level=True)
+
+ONE = "This morning, there was a tiny mouse under my bed"
+TWO = "I prefer a wireless mouse for my computer"
+WILD = """A 🐭 said "안녕" & 'bye' </script><b>x</b>  é"""
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update",
+         "--disable-sync"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model(n_ctx=256, n_layer=3)
+
+
+@pytest.fixture(scope="module")
+def pages(model, tmp_path_factory):
+    """One text, two, one token, 200 tokens and an odd one, as files."""
+    folder = tmp_path_factory.mktemp("pages")
+    texts = {"one": (ONE,), "two": (ONE, TWO), "token": ("a",), "long": ("ab" * 100,),
+             "wild": (WILD,)}  # fmt: skip
+    for name, parts in texts.items():
+        page = explain(*parts, model=model)
+        (folder / f"{name}.html").write_text(page.html, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def visit(browser, pages):
+    """Open one of the pages; at the end, nothing may have gone wrong or out."""
+    contexts, troubles = [], []
+
+    def open_it(name, width=1280, theme="light", language="en-US", **options):
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, locale=language,
+            offline=True, **options,
+        )  # fmt: skip
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        url = (pages / f"{name}.html").as_uri()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: request.url.split("#")[0] in (url, "data:,")
+                or troubles.append(request.url))  # fmt: skip
+        page.goto(url)
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def number(text):
+    """What the page writes: a proper minus sign, thousands' commas, per cent."""
+    text = text.strip().replace("−", "-").replace(",", "")
+    return float(text[:-2]) / 100 if text.endswith(" %") else float(text)
+
+
+def unit(text):
+    """One unit of the last digit that is shown."""
+    digits = text.replace(" %", "").partition(".")[2]
+    return 10.0 ** -(len(digits) + (2 if text.endswith("%") else 0))
+
+
+def check(texts, values):
+    """The shown numbers are the true ones, rounded to their last digit (and packed before that)."""
+    assert len(texts) == len(values)
+    for text, value in zip(texts, values):
+        if value <= -1e9:
+            assert text == "−1e10"
+        else:
+            error = abs(number(text) - float(value))
+            assert error <= 0.51 * unit(text) + 2e-4 * abs(value), (text, value)
+
+
+def pick(page, block=None, head=None, tokens=()):
+    for name, value in [("block", block), ("head", head)]:
+        if value is not None:
+            page.locator(f"#{name}").fill(str(value))
+    for t, i in enumerate(tokens):
+        page.locator(f"#token-{t}").select_option(str(i))
+
+
+def vector(page, step, name, t=0):
+    """The components and the norm that the page shows."""
+    place = page.locator(f'#fill-{step}-{t} [data-vec="{name}"]')
+    return place.locator("li").all_inner_texts(), place.locator("[data-norm]").inner_text()
+
+
+STEPS = {
+    "norm": ["x", "ln_1"], "qkv": ["q", "k", "v"], "heads": ["heads"], "joined": ["joined", "attn"],
+    "x_mid": ["x", "attn", "x_mid"], "ffn": ["ln_2", "c_fc", "act", "mlp"],
+    "y": ["x_mid", "mlp", "y"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("block, head, i", [(0, 0, 0), (1, 2, 5), (2, 1, 11)])
+def test_vectors_are_the_traces(visit, model, block, head, i):
+    page, seen = visit("one"), picogpt.trace(model, model.encoder.encode(ONE))
+    pick(page, block, head, [i])
+    for name, true in [("wte", seen["wte"]), ("wpe", seen["wpe"]), ("x", seen["blocks.0.x"])]:
+        components, norm = vector(page, "embed", name)
+        check([*components, norm], [*true[i, :16], np.linalg.norm(true[i])])
+    for step, names in STEPS.items():
+        for name in names:
+            true = seen[f"blocks.{block}.{name}"]
+            true = true[head, i] if true.ndim == 3 else true[i]
+            components, norm = vector(page, step, name)
+            check([*components, norm], [*true[:16], np.linalg.norm(true)])
+    heads = seen[f"blocks.{block}.heads"][:, i]
+    bars = page.locator('[data-heads="0"] .num').all_inner_texts()
+    check(bars, np.linalg.norm(heads, axis=-1))
+
+
+@pytest.mark.parametrize("block, head, i", [(0, 1, 3), (2, 2, 11)])
+def test_attention_is_the_traces(visit, model, block, head, i):
+    page, seen = visit("one"), picogpt.trace(model, model.encoder.encode(ONE))
+    pick(page, block, head, [i])
+    for step in ("scores", "scaled", "masked", "weights"):
+        true = seen[f"blocks.{block}.{step}"][head]
+        keys = page.locator(f'[data-row="{step}-0"] li')
+        shown = [int(key) for key in keys.evaluate_all("all => all.map(li => li.dataset.key)")]
+        check(keys.locator(".num").all_inner_texts(), true[i, shown])
+        canvas = page.locator(f'[data-matrix="{step}-0"]')
+        canvas.focus()
+        page.keyboard.press("ArrowRight")  # the row of the token that is picked, its first key
+        check(canvas.locator("+ .read .num").all_inner_texts(), [true[i, 0]])
+        for key, cell in [("ArrowRight", (i, 1)), ("ArrowUp", (i - 1, 1)), ("ArrowLeft", (i - 1, 0))]:
+            page.keyboard.press(key)
+            check(canvas.locator("+ .read .num").all_inner_texts(), [true[cell]])
+    q, k = seen[f"blocks.{block}.q"][head, i], seen[f"blocks.{block}.k"][head]
+    j = seen[f"blocks.{block}.weights"][head, i].argmax()
+    worked = page.locator("[data-worked]").inner_text()
+    sizes = np.linalg.norm(q), np.linalg.norm(k[j])
+    cosine = q @ k[j] / (sizes[0] * sizes[1])
+    check(re.findall(r"−?\d+\.\d+", worked.split("cos")[1]), [*sizes, cosine, q @ k[j]])
+
+
+def test_the_weighted_sum_names_the_greatest_weights(visit, model):
+    page, seen = visit("one"), picogpt.trace(model, model.encoder.encode(ONE))
+    pick(page, 1, 1, [9])
+    weights, v = seen["blocks.1.weights"][1, 9], seen["blocks.1.v"][1]
+    best = np.argsort(-weights)[:4]
+    names = page.locator("#fill-heads-0 [data-vec] b").all_inner_texts()[:4]
+    check([name.split(" ")[0] for name in names], weights[best])
+    for place, j in zip(page.locator("#fill-heads-0 [data-vec]").all(), best):
+        check(place.locator("li").all_inner_texts(), v[j])
+
+
+def test_the_lens_and_the_cosines(visit, model):
+    page = visit("two")
+    seen = [picogpt.trace(model, model.encoder.encode(text)) for text in (ONE, TWO)]
+    upto = [text[: text.index("mouse") + 5] for text in (ONE, TWO)]
+    places = [len(model.encoder.encode(text)) - 1 for text in upto]
+    assert page.locator("#word").input_value() == "0"
+    assert page.locator("#word option").all_inner_texts() == ["mouse", "my", "a"]
+    cosines = []
+    for name in ["blocks.0.x", *(f"blocks.{i}.y" for i in range(3))]:
+        a, b = (part[name][i] for part, i in zip(seen, places))
+        cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    check(page.locator("[data-cosines] td").all_inner_texts(), cosines)
+    assert [page.locator(f"#token-{t}").input_value() for t in (0, 1)] == [*map(str, places)]
+    for t, text in enumerate((ONE, TWO)):
+        p = distribution(picogpt.logits(model, model.encoder.encode(text), last_only=True)[0])
+        best = np.argsort(-p)[:5]
+        cells = page.locator(f'[data-lens="{t}"] tbody tr').last.locator("td").all_inner_texts()
+        check([cells[0], *(cell.split("\n")[-1] for cell in cells[2:])], [p[best[0]], *p[best]])
+        assert cells[1] == "1"
+
+
+@pytest.mark.parametrize(
+    "temperature, top_k, top_p",
+    [(1, 0, 1), (0.5, 0, 1), (1, 3, 1), (1, 0, 0.5), (1.5, 20, 0.9), (0, 0, 1)],
+)
+def test_the_next_token_is_drawn_as_generation_draws(visit, model, temperature, top_k, top_p):
+    page = visit("one")
+    for name, value in [("temperature", temperature), ("top_k", top_k), ("top_p", top_p)]:
+        page.locator(f"#{name}").fill(str(value))
+    scores = picogpt.logits(model, model.encoder.encode(ONE), last_only=True)[0]
+    p = distribution(scores, temperature, top_k, top_p)
+    assert page.locator("[data-stay]").inner_text().startswith(f"{(p > 0).sum()} of 267 tokens")
+    best = np.argsort(-scores)[:15]
+    shown = page.locator('[data-next="0"] .num').all_inner_texts()
+    for text, value in zip(shown, p[best]):
+        if value == 0:
+            assert text == "out"
+        else:
+            check([text], [value])
+    page.locator("#draw").click()
+    drawn = page.locator("[data-drawn] b").inner_text().replace("␣", " ")
+    assert p[model.encoder.encode(drawn)[0]] > 0 or len(drawn) != 1
+
+
+def test_every_control_by_keyboard(visit):
+    page = visit("two")
+    page.evaluate("""() => {
+        window.missed = new Set(document.querySelectorAll("button, input, select, a, canvas"));
+        document.addEventListener("focusin", (event) => missed.delete(event.target)); }""")
+    for _ in range(200):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "reset":
+            break
+    assert page.evaluate("[...missed].map((control) => control.outerHTML)") == []
+
+    def press(where, *keys):
+        page.locator(where).focus()
+        for key in keys:
+            page.keyboard.press(key)
+
+    press("#block", "ArrowRight", "ArrowRight")
+    assert page.locator("#block-out").inner_text() == "2"
+    press("#head", "End")
+    assert page.locator("#head-out").inner_text() == "2"
+    assert "block 2, head 2" in page.locator("#inside").inner_text()
+    press("#token-0", "Home")
+    assert page.locator('[data-token="0-0"]').get_attribute("aria-pressed") == "true"
+    press('[data-token="0-3"]', "Enter")
+    assert page.locator("#token-0").input_value() == "3"
+    press('[data-arc-token="1-2"]', "Space")
+    assert page.locator("#token-1").input_value() == "2"
+    press('[data-matrix="scaled-1"]', "ArrowDown", "ArrowDown", "Enter")
+    assert page.locator("#token-1").input_value() == "3"
+    press("#word", "ArrowDown")
+    assert page.locator("[data-cosines]").get_attribute("data-cosines") == "my"
+    press("#temperature", "Home")
+    assert page.locator("#temperature-out").inner_text() == "0.00"
+    press("#top_k", "ArrowRight", "ArrowRight")
+    assert page.locator("#top_k-out").inner_text() == "2"
+    press("#top_p", "ArrowLeft")
+    assert page.locator("#top_p-out").inner_text() == "0.99"
+    press("#find", "t", "h", "e")
+    assert "the: rank" in page.locator("#fill-next-0").inner_text()
+    press("#draw", "Enter")
+    assert page.locator("[data-drawn]").count() == 2
+    press("#reset", "Enter")
+    outs = [page.locator(f"#{name}-out").inner_text() for name in ("temperature", "top_k", "top_p")]
+    assert outs == ["1.00", "all", "1.00"]
+    assert page.locator("[data-drawn]").count() == 0 and page.locator("#find").input_value() == ""
+    press("#theme", "Enter")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    press("#language", "Enter")
+    assert page.locator("html").get_attribute("lang") == "ko"
+    assert page.locator("h1").inner_text() == "문장 하나가 GPT-2를 지나가는 길"
+    assert page.evaluate("document.activeElement.id") == "language"
+
+
+def test_every_control_by_mouse(visit, model):
+    page = visit("two")
+    width = page.locator("#block").bounding_box()["width"]
+    page.locator("#block").click(position={"x": width - 2, "y": 8})
+    assert page.locator("#block-out").inner_text() == "2"
+    width = page.locator("#head").bounding_box()["width"]
+    page.locator("#head").click(position={"x": width / 2, "y": 8})
+    assert page.locator("#head-out").inner_text() == "1"
+    page.locator("#token-0").select_option("1")
+    page.locator('[data-token="1-3"]').click()
+    assert page.locator("#token-1").input_value() == "3"
+    page.locator('[data-arc-token="0-4"]').click()
+    assert page.locator("#token-0").input_value() == "4"
+    canvas = page.locator('[data-matrix="weights-0"]')
+    box = canvas.bounding_box()
+    weights = picogpt.trace(model, model.encoder.encode(ONE))["blocks.2.weights"][1]
+    canvas.hover(position={"x": box["width"] * 0.35, "y": box["height"] - 8})
+    shown = canvas.locator("+ .read .num").inner_text()
+    assert min(abs(weights[-1] - number(shown))) <= 0.006
+    canvas.click(position={"x": box["width"] * 0.35, "y": box["height"] - 8})
+    assert page.locator("#token-0").input_value() == str(len(weights) - 1)
+    page.locator("#word").select_option("1")
+    assert page.locator("[data-cosines]").get_attribute("data-cosines") == "my"
+    for name in ("temperature", "top_k", "top_p"):
+        before = page.locator(f"#{name}-out").inner_text()
+        page.locator(f"#{name}").click(position={"x": 30, "y": 8})
+        assert page.locator(f"#{name}-out").inner_text() != before
+    page.locator("#draw").click()
+    assert page.locator("[data-drawn]").count() == 2
+    page.locator("#reset").click()
+    assert page.locator("#top_p-out").inner_text() == "1.00"
+    page.locator('nav a[href="#s-weights"]').click()
+    assert 0 <= page.locator("#s-weights").bounding_box()["y"] < 200
+    page.locator("#theme").click()
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    page.locator("#language").click()
+    assert "단어" in page.locator("#h-word").inner_text()
+
+
+def test_nothing_moves_unless_asked(visit):
+    page = visit("one")
+    page.wait_for_timeout(1500)
+    assert page.locator("#block-out").inner_text() == "0"
+    assert page.evaluate("document.getAnimations().length") == 0
+    page.evaluate("""() => {
+        window.blocks = [], window.states = [];
+        const watch = (id, note, what) =>
+            new MutationObserver(() => note()).observe(document.getElementById(id), what);
+        watch("block-out", () => blocks.push(document.getElementById("block-out").textContent),
+            { childList: true });
+        watch("play", () => states.push(document.getElementById("play").ariaPressed),
+            { attributes: true }); }""")
+    page.locator("#play").click()
+    page.wait_for_function("states.at(-1) === 'false'")
+    assert page.evaluate("blocks") == ["1", "2"]
+    assert page.evaluate("states") == ["true", "false"]
+    page.evaluate("document.getElementById('play').click(), document.getElementById('play').click()")
+    assert page.locator("#play").get_attribute("aria-pressed") == "false"  # stopped at once
+    assert page.locator("#block-out").inner_text() == "0"
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
+@pytest.mark.parametrize("name", ["one", "two", "token", "long", "wild"])
+@pytest.mark.parametrize("width", [360, 1280, 2560])
+def test_it_fits_the_screen(visit, name, width):
+    page = visit(name, width)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("section").count() == (16 if name == "two" else 15)
+
+
+@pytest.mark.parametrize("name, width, theme, language", [
+    ("two", 1280, "light", "en-US"), ("two", 1280, "dark", "ko-KR"),
+    ("two", 360, "dark", "en-US"), ("one", 360, "light", "ko-KR"),
+    ("one", 1280, "light", "ko-KR"), ("wild", 1280, "dark", "en-US"),
+])  # fmt: skip
+def test_axe_finds_nothing(visit, name, width, theme, language):
+    page = visit(name, width, theme, language)
+    assert page.locator("html").get_attribute("data-theme") == theme
+    assert page.locator("html").get_attribute("lang") == language[:2]
+    page.evaluate(axe.read_text(encoding="utf-8"))
+    found = page.evaluate("async () => (await axe.run()).violations")
+    assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
+    if folder := os.environ.get("PAGE_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/{name}-{width}-{theme}-{language}.png", full_page=True)
+
+
+def test_a_wild_text_shows_as_itself(visit, model):
+    page = visit("wild")
+    assert page.locator("blockquote").text_content() == WILD
+    assert page.locator("blockquote *").count() == 0
+    ids = model.encoder.encode(WILD)
+    bytes_shown = page.locator("[data-token] small:nth-child(2)").all_inner_texts()
+    assert b"".join(map(bytes.fromhex, bytes_shown)).decode("utf-8") == WILD
+    assert page.locator("[data-token] small:nth-child(3)").all_inner_texts() == [
+        f"id {id}" for id in ids
+    ]
+
+
+def test_one_token_and_two_hundred(visit, model):
+    page = visit("token")
+    assert page.locator('[data-row="weights-0"] .num').all_inner_texts() == ["1.00"]
+    page = visit("long")
+    weights = picogpt.trace(model, model.encoder.encode("ab" * 100))["blocks.0.weights"][0]
+    assert page.locator("[data-token]").count() == 200
+    rows = page.locator('[data-row="weights-0"] li')
+    assert rows.count() == 24
+    keys = [int(key) for key in rows.evaluate_all("all => all.map(li => li.dataset.key)")]
+    assert sorted(keys) == sorted(np.argsort(-weights[-1], kind="stable")[:24])
+    for shown, true in zip(rows.locator(".num").all_inner_texts(), weights[-1, keys]):
+        assert abs(number(shown) - true) <= 0.0051 + 0.01 * true  # two signs a score
+
+
+def test_print(visit):
+    page = visit("one", theme="dark")
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("html").get_attribute("data-theme") == "light"
+    assert not page.locator(".picker").is_visible() and not page.locator("nav").is_visible()
+    assert page.locator("#fill-y-0 .cells").first.is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_in_a_notebook(browser, model):
+    page = browser.new_page()
+    page.set_content(explain(ONE, model=model)._repr_html_())
+    frame = page.frame_locator("iframe")
+    assert frame.locator("blockquote").text_content() == ONE
+    assert frame.locator("section").count() == 15
+    page.close()

@@ -1,0 +1,96 @@
+"""`picogpt.exercises`: what it writes fails as it is, passes when filled in, and knows mistakes."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from picogpt.cli import call
+from picogpt.exercises import PARTS, arguments, blank, check, main, mistaken, outcome, same
+
+PACKAGE = Path(inspect.getfile(main)).parent
+MISTAKES = json.loads((PACKAGE / "mistakes.json").read_text(encoding="utf-8"))
+PART_OF = {name: module for module in PARTS.values() for name in arguments()
+           if inspect.getmodule(getattr(module, name, None)) is module}  # fmt: skip
+
+
+def run_pytest(folder):
+    """{test: whether it passed} of a folder of exercises, run as a student does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rA", "-q", "--tb=line", "-p", "no:cacheprovider"],
+        cwd=folder, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    said = re.findall(r"^(PASSED|FAILED) \S+::test_(\w+)", done.stdout, re.MULTILINE)
+    return {name: passed == "PASSED" for passed, name in said}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_fails_before_and_passes_with_the_original_bodies(part, tmp_path):
+    folder = tmp_path / "work"
+    assert call(main, [str(folder), "--part", part]) == 0
+    names = [name for name, module in PART_OF.items() if module is PARTS[part]]
+    assert run_pytest(folder) == dict.fromkeys(names, False)
+    file = Path(PARTS[part].__file__)
+    blanked = folder / "picogpt" / file.name
+    assert blanked.read_text(encoding="utf-8").count("your code here") == len(names)
+    blanked.write_bytes(file.read_bytes())
+    assert run_pytest(folder) == dict.fromkeys(names, True)
+
+
+def test_every_function_has_its_mistakes():
+    assert PART_OF.keys() == arguments().keys() == MISTAKES.keys()
+    public = {"gelu", "softmax", "layer_norm", "linear", "ffn", "attention", "mha",
+              "transformer_block", "gpt2"}  # fmt: skip
+    assert public <= MISTAKES.keys()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_its_hint(name):
+    module, given = PART_OF[name], arguments()[name]
+    right = outcome(getattr(module, name), given)
+    source, functions = inspect.getsource(getattr(module, name)), {}
+    for before, after, hint in MISTAKES[name]:
+        assert before in source, f"{name} has no {before!r} any more"
+        functions[hint] = mistaken(module, name, before, after)
+    golden = {hint: outcome(wrong, given) for hint, wrong in functions.items()}
+    for i, (hint, wrong) in enumerate(golden.items()):
+        assert not same(wrong, right), f"{name} is right in spite of: {hint}"
+        assert not any(same(wrong, other) for other in list(golden.values())[:i])
+    check(getattr(module, name), given, right, golden)
+    for hint, function in functions.items():
+        with pytest.raises(AssertionError, match=re.escape(f"{name}: {hint}")):
+            check(function, given, right, golden)
+
+
+def test_an_unknown_mistake_shows_both():
+    softmax, given = PARTS["kernels"].softmax, arguments()["softmax"]
+    with pytest.raises(AssertionError, match=r"<lambda>: it gives\n.*\ninstead of\n"):
+        check(lambda x: x[0], given, outcome(softmax, given), {})
+
+
+def test_blanks_keep_everything_but_the_bodies():
+    source = Path(PARTS["kernels"].__file__).read_text(encoding="utf-8")
+    space = {}
+    exec(blank(source, ["softmax", "mha"]), space)
+    for name in ("softmax", "mha"):
+        assert space[name].__doc__ == getattr(PARTS["kernels"], name).__doc__
+        assert inspect.signature(space[name]) == inspect.signature(getattr(PARTS["kernels"], name))
+        with pytest.raises(NotImplementedError, match="your code here"):
+            space[name](*[None] * (4 if name == "mha" else 1))
+    before, after = (text.splitlines() for text in (source, blank(source, ["softmax", "mha"])))
+    assert set(after) - set(before) == {'    raise NotImplementedError("your code here")'}
+    assert blank(source, []) == source
+
+
+def test_refuses_a_folder_that_is_there(tmp_path, capsys):
+    assert call(main, [str(tmp_path)]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert call(main, [str(tmp_path / "new"), "--part", "attention"]) == 2
+    assert "--part must be one of kernels, gradients" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
