@@ -39,7 +39,7 @@ def encode_texts(model, texts):
     return [ids[-n_ctx:] for ids in sequences]
 
 
-def token_weights(lengths, pool):
+def token_weights(lengths, pool, dtype):
     """How much each token counts in its sequence's vector, by "last" or "mean": `[n_tokens, 1]`."""
     lengths = np.asarray(lengths)
     if pool == "mean":
@@ -47,13 +47,13 @@ def token_weights(lengths, pool):
     else:
         weights = np.zeros(lengths.sum())
         weights[np.cumsum(lengths) - 1] = 1
-    return weights.astype(np.float32)[:, None]
+    return weights.astype(dtype)[:, None]
 
 
 def pooled(x, lengths, pool):
     """One vector for each sequence: `[n_tokens, n_embd] -> [n_sequences, n_embd]`."""
     starts = np.cumsum(lengths) - lengths
-    return np.add.reduceat(x * token_weights(lengths, pool), starts, axis=0)
+    return np.add.reduceat(x * token_weights(lengths, pool, x.dtype), starts, axis=0)
 
 
 def pack(lengths):

@@ -45,7 +45,8 @@ def classifier_gradients(
     dvectors, dw, db = linear_backward(dlogits / n, vectors, head["w"])
     grads = {"head": {"w": dw, "b": db}}
     if not head_only:
-        dx = np.repeat(dvectors * mask, lengths, axis=0) * token_weights(lengths, pool)
+        weights = token_weights(lengths, pool, x.dtype)
+        dx = np.repeat(dvectors * mask, lengths, axis=0) * weights  # [n_tokens, n_embd]
         options |= {"eps": config.layer_norm_epsilon, "act_backward": config.act_backward}
         options["scale"] = config.scales
         grads |= stack_backward(dx, seen, model.params, config.n_head, **options)
