@@ -1,7 +1,8 @@
 """The chain rule through the whole of GPT-2: a loss, and its gradient for every parameter.
 
 Frozen means not differentiated: with first_trained_block k > 0 the embeddings and the blocks
-below k only run forward, by the plain kernels, and the gradient tree has {} in their places. A
+below k only run forward, by the plain kernels, and the gradient tree has {} in their places:
+walking that tree beside the parameters', as optim does, meets what is trained and nothing else. A
 head tied to wte is frozen with it; ln_f and an untied lm_head always train.
 """
 
@@ -158,4 +159,4 @@ def loss_and_gradients(
     )  # fmt: skip
     if not tied:
         grads["lm_head"] = dhead
-    return loss, grads
+    return loss, {name: grads.get(name, {}) for name in params}

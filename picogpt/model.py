@@ -106,13 +106,21 @@ def loss_and_gradients(
     """Mean cross-entropy in nats and its gradient for every trained parameter.
 
     targets[j] is the id that should follow ids[j], -100 where nothing is scored; the mean is over
-    the scored ones. The gradients come as a tree like the parameters; with first_trained_block
-    k > 0 the embeddings and the blocks below k are frozen: {} stands in their places. Dropout
-    needs rng, a numpy Generator.
+    the scored ones, and 0 where there is none. The gradients come as a tree like the parameters;
+    with first_trained_block k > 0 the embeddings, a head tied to them and the blocks below k are
+    frozen: {} stands in their places. Dropout, in trained blocks, needs rng, a numpy Generator.
+    Raises TextError for ids or targets outside the vocabulary, ValueError for what else can't be.
     """
-    ids = check_ids(ids, model.config)
+    ids, targets, n_layer = check_ids(ids, model.config), np.asarray(targets), model.config.n_layer
+    if targets.shape != ids.shape:
+        raise ValueError(f"targets of shape {targets.shape} don't fit {len(ids)} ids: one for each")
+    check_ids(np.where(targets == backprop.NOT_SCORED, 0, targets), model.config)
+    if not 0 <= first_trained_block <= n_layer:
+        raise ValueError(f"first_trained_block is {first_trained_block}, it must be 0 to {n_layer}")
+    if not 0 <= dropout < 1 or (dropout and rng is None):
+        raise ValueError(f"dropout is {dropout}: it must be 0 or more, below 1, and needs an rng")
     return backprop.loss_and_gradients(
-        model.params, ids, np.asarray(targets), **model.config.kernel_options,
+        model.params, ids, targets, **model.config.kernel_options,
         act_backward=model.config.act_backward, lengths=lengths,
         first_trained_block=first_trained_block, dropout=dropout, rng=rng,
     )  # fmt: skip

@@ -39,8 +39,8 @@ def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
     beta_m, beta_v = betas
     correct_m, correct_v = 1 - beta_m ** state["step"], 1 - beta_v ** state["step"]
 
-    def update(g, w, m, v, decay=True):
-        for g, w, m, v in chunks(g, w, m, v):
+    def update(grad, weight, mean, square, decay=True):
+        for g, w, m, v in chunks(grad, weight, mean, square):
             m += (1 - beta_m) * (g - m)
             v += (1 - beta_v) * (g * g - v)
             if decay and weight_decay:
@@ -77,7 +77,7 @@ def global_norm(grads):
 
 
 def clip(grads, max_norm):
-    """Scale all gradients, in place, so that their global norm is at most max_norm; the norm before.
+    """Scale gradients in place to a global norm of at most max_norm; give back the norm before.
 
     Pascanu, Mikolov & Bengio 2013, alg. 1.
     """
