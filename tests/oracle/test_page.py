@@ -159,9 +159,9 @@ def test_attention_is_the_traces(visit, model, block, head, i):
         canvas.focus()
         page.keyboard.press("ArrowRight")  # the row of the token that is picked, its first key
         check(canvas.locator("+ .read .num").all_inner_texts(), [true[i, 0]])
-        for key, cell in [("ArrowRight", (i, 1)), ("ArrowUp", (i - 1, 1)), ("ArrowLeft", (i - 1, 0))]:
+        for key, *cell in [("ArrowRight", i, 1), ("ArrowUp", i - 1, 1), ("ArrowLeft", i - 1, 0)]:
             page.keyboard.press(key)
-            check(canvas.locator("+ .read .num").all_inner_texts(), [true[cell]])
+            check(canvas.locator("+ .read .num").all_inner_texts(), [true[tuple(cell)]])
     q, k = seen[f"blocks.{block}.q"][head, i], seen[f"blocks.{block}.k"][head]
     j = seen[f"blocks.{block}.weights"][head, i].argmax()
     worked = page.locator("[data-worked]").inner_text()
@@ -334,7 +334,7 @@ def test_nothing_moves_unless_asked(visit):
     page.wait_for_function("states.at(-1) === 'false'")
     assert page.evaluate("blocks") == ["1", "2"]
     assert page.evaluate("states") == ["true", "false"]
-    page.evaluate("document.getElementById('play').click(), document.getElementById('play').click()")
+    page.evaluate("for (const _ of [1, 2]) document.getElementById('play').click()")
     assert page.locator("#play").get_attribute("aria-pressed") == "false"  # stopped at once
     assert page.locator("#block-out").inner_text() == "0"
     assert page.evaluate("document.getAnimations().length") == 0
