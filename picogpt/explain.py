@@ -137,7 +137,12 @@ def last_tokens(encoder, ids):
 
 
 def cosine(a, b):
-    """a.b / (|a||b|): 1 where two vectors point the same way, 0 where at a right angle."""
+    """a.b / (|a||b|): 1 where two vectors point the same way, 0 where at a right angle.
+
+    >>> q, k = np.array([3, 4]), np.array([4, 3])  # both of length 5
+    >>> int(q @ k), float(cosine(q, k))  # q.k = |q||k| cos: 24 = 5 x 5 x 0.96
+    (24, 0.96)
+    """
     return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
 
 

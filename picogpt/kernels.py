@@ -73,7 +73,12 @@ def attention(q, k, v, mask, *, scale=None):
 
     q `[..., n_q, d]`, k and v `[..., n_k, d]`, mask `[n_q, n_k]` -> `[..., n_q, d]`; the mask is
     added to the scores: 0 where a query may look, -1e10 where it may not. `scale` None is
-    1/sqrt(d). Vaswani et al. 2017, eq. 1.
+    1/sqrt(d). Vaswani et al. 2017, eq. 1. With scores log 0.5, log 0.3 and log 0.2:
+
+    >>> mouse, computer, wireless = [1, 0], [0, 1], [1, 1]
+    >>> k, v = np.log([[0.5], [0.3], [0.2]]), np.array([mouse, computer, wireless])
+    >>> attention(np.ones((1, 1)), k, v, mask=0).round(2)  # 0.5 mouse + 0.3 computer + 0.2 wireless
+    array([[0.7, 0.5]])
     """
     if scale is None:
         scale = q.shape[-1] ** -0.5
@@ -81,7 +86,16 @@ def attention(q, k, v, mask, *, scale=None):
 
 
 def causal_mask(n_q, n_k, dtype):
-    """What the newest n_q of n_k tokens may not look at: `[n_q, n_k]`, -1e10 on the future."""
+    """What the newest n_q of n_k tokens may not look at: `[n_q, n_k]`, -1e10 on the future.
+
+    The lecture's slide prints weights where scores would stand; their logarithms are such scores.
+
+    >>> slide = [[1, 9, 9], [0.4, 0.6, 9], [0.2, 0.3, 0.5]]  # whatever stood where the 9s are
+    >>> softmax(np.log(slide) + causal_mask(3, 3, float)).round(2)
+    array([[1. , 0. , 0. ],
+           [0.4, 0.6, 0. ],
+           [0.2, 0.3, 0.5]])
+    """
     hidden = max(-1e10, float(np.finfo(dtype).min) / 2)  # float16 ends at -65504
     return (1 - np.tri(n_q, n_k, n_k - n_q, dtype=dtype)) * hidden
 
@@ -208,6 +222,18 @@ def hidden_states(
     """Embed the tokens and run them through the blocks: ids `[n_tokens]` -> `[n_tokens, n_embd]`.
 
     What comes out has not passed ln_f. Raises ValueError when a sequence is longer than wpe.
+    "I love deep learning" as the lecture has it, with sinusoids (Vaswani et al. 2017, sec. 3.5) for
+    wpe; GPT-2 learns its wpe instead: the rows then are whatever serves the prediction best.
+
+    >>> wte = np.array([[1.2, 1.3, 1.4, 1.9], [1.3, 1.4, 1.5, 1.8],
+    ...                 [1.4, 1.5, 1.6, 1.7], [1.5, 1.6, 1.6, 1.6]])
+    >>> angle = np.outer(range(4), [1, 0.01])  # position / 10000^(2i / d_model), d_model = 4
+    >>> wpe = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(4, 4)
+    >>> hidden_states([0, 1, 2, 3], wte, wpe, blocks=[], n_head=1).round(2)
+    array([[1.2 , 2.3 , 1.4 , 2.9 ],
+           [2.14, 1.94, 1.51, 2.8 ],
+           [2.31, 1.08, 1.62, 2.7 ],
+           [1.64, 0.61, 1.63, 2.6 ]])
     """
     where = positions(lengths, caches, len(inputs))
     if where.max() >= len(wpe):

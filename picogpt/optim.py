@@ -33,7 +33,13 @@ def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
     decay first, eps added to the corrected root. (Stanford's CS 224N decays after the update.)
 
     lr is one number; `decays` is a tree of bools (None: decay everything); what grads lacks, or
-    has {} for, stays as it is.
+    has {} for, stays as it is. At the first step m / sqrt(v) is the gradient's sign: 2 becomes
+    2 (1 - 0.1 x 0.01) - 0.1.
+
+    >>> params, grads = {"w": np.array([2.0])}, {"w": np.array([0.5])}
+    >>> adamw(params, grads, new_state(params), lr=0.1)
+    >>> params["w"].round(6)
+    array([1.898])
     """
     state["step"] += 1
     beta_m, beta_v = betas
