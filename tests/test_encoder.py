@@ -94,10 +94,11 @@ def test_end_of_text_is_plain_text_unless_asked_for(encoder):
 
 
 def test_the_pair_of_lowest_rank_goes_first_and_the_leftmost_of_equals():
-    encoder = Encoder.from_merges(["b c", "a b", "a bc", "x x"])
+    encoder = Encoder.from_merges(["b c", "a b", "bc d", "a bc", "x x"])
     tokens = {id: token for token, id in encoder.vocab.items()}
-    pieces = [[tokens[id] for id in encoder.encode(text)] for text in ("abc", "ab", "xxxxx")]
-    assert pieces == [["abc"], ["ab"], ["xx", "xx", "x"]]
+    pieces = [[tokens[id] for id in encoder.encode(text)] for text in ("abc", "abcd", "xxxxx")]
+    # in abcd, a and b could be joined until b is taken; a and bc come after bc and d
+    assert pieces == [["abc"], ["a", "bcd"], ["xx", "xx", "x"]]
 
 
 def test_merging_is_what_the_naive_loop_does(encoder):

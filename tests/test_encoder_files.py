@@ -128,6 +128,14 @@ def test_added_tokens(tmp_path):
         assert encoder.decode(ids) == "low<né>low <né> 한<né> <pad>"
 
 
+def test_an_added_token_that_the_vocabulary_has_keeps_its_id(tmp_path):
+    save_encoder(ENCODER, tmp_path)
+    config = json.dumps({"added_tokens_decoder": {"999": {"content": "low"}}})
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    assert load_encoder(tmp_path).encode("slower") == [82, 257, 259]
+    assert load_encoder(tmp_path).n_vocab == 262
+
+
 def drop(mapping, key):
     return {k: v for k, v in mapping.items() if k != key}
 
@@ -139,7 +147,7 @@ DAMAGED_PAIRS = {
     "two of one id": (VOCAB | {"low": 0}, TEXT, "vocab.json can't be used .its tokens don't have"),
     "negative": (VOCAB | {"low": -1}, TEXT, "vocab.json can't be used .its tokens don't have"),
     "a float": (VOCAB | {"low": 1.5}, TEXT, "vocab.json can't be used .its tokens don't have"),
-    "true": (VOCAB | {"low": True}, TEXT, "vocab.json can't be used .its tokens don't have"),
+    "true for 1": (VOCAB | {'"': True}, TEXT, "vocab.json can't be used .its tokens don't have"),
     "a list of ids": (VOCAB | {"low": [1]}, TEXT, "vocab.json is not what GPT-2's looks like"),
     "no name": (VOCAB | {"": 999}, TEXT, "vocab.json can't be used .its tokens don't have"),
     "half a character": (VOCAB | {"\ud800": 999}, TEXT, "vocab.json can't be used"),

@@ -75,7 +75,7 @@ def folders(tmp_path_factory):
     path.write_text(json.dumps(whole), encoding="utf-8")
     prefixing = Encoder(encoder.vocab, encoder.merges, add_prefix_space=True)
     save_encoder(prefixing, paths["prefix space"])
-    theirs.add_tokens(["<new>", "lo w", "한국"])
+    theirs.add_tokens(["<new>", "lo w", "한국", "qu"])  # the vocabulary has qu
     theirs.add_special_tokens({"pad_token": "<pad>"})
     theirs.save_pretrained(paths["added"])
     vocab = {token: id for token, id in encoder.vocab.items() if token != "<|endoftext|>"}
@@ -111,7 +111,7 @@ def check(pair, text):
 
 
 def test_nasty_texts(pair):
-    for text in [*NASTY, prose(500, seed=5), "<new>lo wlo w <new> <pad>한국어", "<new"]:
+    for text in [*NASTY, prose(500, seed=5), "<new>lo wlo w <new> <pad>한국어", "<new", "requiem"]:
         check(pair, text)
 
 
