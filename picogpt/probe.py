@@ -129,10 +129,10 @@ def print_prediction(job, text, model_size, models_dir):
 def classify(job, model, examples, given, where):
     """Train a head as asked, print how good it is, and write all files."""
     task = TASKS[job.task]
-    ids, labels = {}, {}
-    for split, rows in examples.items():
-        ids[split] = encode_texts(model, [prompt(row.sentences, job.course) for row in rows])
-        labels[split] = np.array([row.label for row in rows])
+    texts = [prompt(row.sentences, job.course) for rows in examples.values() for row in rows]
+    encoded = iter(encode_texts(model, texts))
+    ids = {split: [next(encoded) for _ in rows] for split, rows in examples.items()}
+    labels = {split: np.array([row.label for row in rows]) for split, rows in examples.items()}
     about = {"checkpoint": fingerprint(model.params), "model": where["folder"]}
     about |= {"layer": job.layer, "pool": job.pool, "course": job.course}
     job.place.mkdir(parents=True, exist_ok=True)
