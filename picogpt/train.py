@@ -43,6 +43,7 @@ def main(
     dropout: float = 0.0,
     seed: int = 0,
     n_threads: int | None = None,
+    by_line: bool = False,
     half: bool = False,
 ):
     """Train a GPT-2 on text files and write a model folder that Hugging Face's transformers loads.
@@ -75,6 +76,7 @@ def main(
         dropout: share of activations dropped in the trained layers.
         seed: the same number gives the same model again.
         n_threads: parts of a batch that are computed at the same time; without it, one a core.
+        by_line: begin every window where a line begins: for texts of one example a line.
         half: write the weights as float16.
     """
     asked = dict(locals())  # the flags
@@ -121,8 +123,14 @@ def main(
     })  # fmt: skip
     asked = {name: str(value) for name, value in asked.items()} | {"n_threads": recipe.n_threads}
 
+    newline = model.encoder.encode("\n")[-1]
+    lines = [
+        np.append(0, np.flatnonzero(ids == newline) + 1) if by_line else None
+        for ids in (tokens, finish)
+    ]
+
     def tokens_at(step):
-        return tokens if step < finish_step else finish
+        return (finish, lines[1]) if step >= finish_step else (tokens, lines[0])
 
     model = train(model, tokens_at, valid_tokens, out, recipe, asked)
     save(model, out, np.float16 if half else np.float32)

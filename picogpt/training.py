@@ -47,10 +47,11 @@ def init_params(config, rng):
     return tree_map(draw, checkpoint_tree(config))
 
 
-def batch_at(step, tokens, n_ctx, batch_size, seed):
+def batch_at(step, tokens, n_ctx, batch_size, seed, lines=None):
     """The windows of a step: `[batch_size, n_ctx + 1]` ids.
 
     Each pass over the tokens cuts them into windows anew, at another offset, and shuffles them.
+    With `lines`, the places where lines begin, each window moves on to the next of them.
     """
     per_pass = len(tokens) // n_ctx - 1
     if per_pass < 1:
@@ -62,7 +63,11 @@ def batch_at(step, tokens, n_ctx, batch_size, seed):
         offset = rng.integers(n_ctx)
         order = rng.permutation(per_pass)
         starts.append(offset + n_ctx * order[where[where // per_pass == n] % per_pass])
-    return np.stack([tokens[i : i + n_ctx + 1] for i in np.concatenate(starts)]).astype(np.int64)
+    starts = np.concatenate(starts)
+    if lines is not None:
+        lines = lines[lines < len(tokens) - n_ctx]
+        starts = lines[np.searchsorted(lines, starts) % len(lines)]
+    return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
 def valid_loss(model, tokens):
@@ -133,7 +138,8 @@ def train_step(model, state, windows, step, recipe, summed):
 def train(model, tokens_at, valid, out, recipe, asked):
     """Train a model, from the checkpoint in `out` where there is one; the trained model.
 
-    tokens_at(step) are the tokens `[n]` that a step reads from, valid those held back. Into the
+    tokens_at(step) are the tokens `[n]` that a step reads from, and where their lines begin, or
+    None; valid are the tokens held back. Into the
     folder `out` go checkpoint.safetensors every SAVE_SECONDS, log.jsonl and curve.svg. `asked`
     is kept with the checkpoint: one of another run is refused with UsageError. Raises
     KeyboardInterrupt, after saving, when Ctrl-C was pressed.
@@ -154,8 +160,9 @@ def train(model, tokens_at, valid, out, recipe, asked):
     with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
         while step < recipe.n_steps:
             started = time.monotonic()
+            tokens, lines = tokens_at(step)
             windows = batch_at(
-                step, tokens_at(step), model.config.n_ctx, recipe.batch_size, recipe.seed
+                step, tokens, model.config.n_ctx, recipe.batch_size, recipe.seed, lines
             )
             loss = train_step(model, state, windows, step, recipe, summed)
             step += 1

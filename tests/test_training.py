@@ -63,6 +63,14 @@ def test_every_pass_reads_every_token_once():
     assert not np.array_equal(first, second)  # and another time in another order
 
 
+def test_windows_by_line_begin_where_lines_begin():
+    tokens = np.random.default_rng(0).integers(0, 6, 500)
+    lines = np.flatnonzero(tokens == 5) + 1
+    windows = np.concatenate([batch_at(s, tokens, 10, 7, 1, lines) for s in range(20)])
+    found = {tuple(tokens[i : i + 11]) for i in lines}
+    assert all(tuple(window) in found for window in windows)
+
+
 def test_too_few_tokens_are_refused():
     with pytest.raises(DataError, match="too few"):
         batch_at(0, np.arange(12), 10, 1, seed=0)
