@@ -123,16 +123,16 @@ def main(
     })  # fmt: skip
     asked = {name: str(value) for name, value in asked.items()} | {"n_threads": recipe.n_threads}
 
-    newline = model.encoder.encode("\n")[-1]
-    lines = [
-        np.append(0, np.flatnonzero(ids == newline) + 1) if by_line else None
-        for ids in (tokens, finish)
-    ]
+    newline = model.encoder.encode("\n")[-1] if by_line else None
+    main_text, finish_text, valid_text = (
+        (ids, None if newline is None else np.flatnonzero(ids == newline) + 1)
+        for ids in (tokens, finish, valid_tokens)
+    )
 
-    def tokens_at(step):
-        return (finish, lines[1]) if step >= finish_step else (tokens, lines[0])
+    def text_at(step):
+        return finish_text if step >= finish_step else main_text
 
-    model = train(model, tokens_at, valid_tokens, out, recipe, asked)
+    model = train(model, text_at, valid_text, out, recipe, asked)
     save(model, out, np.float16 if half else np.float32)
     print(f"{out} holds the model; its loss over time is in {out / 'curve.svg'}")
 

@@ -65,23 +65,28 @@ def batch_at(step, tokens, n_ctx, batch_size, seed, lines=None):
         starts.append(offset + n_ctx * order[where[where // per_pass == n] % per_pass])
     starts = np.concatenate(starts)
     if lines is not None:
-        lines = lines[lines < len(tokens) - n_ctx]
-        starts = lines[np.searchsorted(lines, starts) % len(lines)]
+        starts = next_lines(starts, lines, len(tokens) - n_ctx)
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
-def valid_loss(model, tokens):
+def valid_loss(model, tokens, lines=None):
     """Mean loss in nats a token over the first windows of held-back tokens, and bits per byte."""
-    n = model.config.n_ctx
-    ends = range(0, min(len(tokens) - 1, n * VALID_WINDOWS), n)
-    losses = [
-        token_losses(logits(model, tokens[i : i + n][: len(targets)]), targets)
-        for i in ends
-        if len(targets := tokens[i + 1 : i + n + 1])
-    ]
+    n, losses, n_bytes = model.config.n_ctx, [], 0
+    starts = np.arange(0, max(len(tokens) - n, 1), n)[:VALID_WINDOWS]
+    for start in starts if lines is None else next_lines(starts, lines, len(tokens) - n):
+        window = tokens[start : start + n + 1]
+        losses.append(token_losses(logits(model, window[:-1]), window[1:]))
+        n_bytes += len(model.encoder.decode_bytes(window[1:].tolist()))
     losses = np.concatenate(losses)
-    n_bytes = len(model.encoder.decode_bytes(tokens[1 : len(losses) + 1].tolist()))
     return float(losses.mean()), float(losses.sum(dtype=float) / np.log(2) / n_bytes)
+
+
+def next_lines(starts, lines, end):
+    """For each of the starts, the first of the lines' beginnings from there on, before `end`."""
+    lines = lines[lines < end]
+    if not len(lines):
+        raise DataError("no window fits behind the end of a line: do without --by_line")
+    return lines[np.searchsorted(lines, starts) % len(lines)]
 
 
 @dataclass
@@ -135,11 +140,11 @@ def train_step(model, state, windows, step, recipe, summed):
     return loss
 
 
-def train(model, tokens_at, valid, out, recipe, asked):
+def train(model, text_at, valid, out, recipe, asked):
     """Train a model, from the checkpoint in `out` where there is one; the trained model.
 
-    tokens_at(step) are the tokens `[n]` that a step reads from, and where their lines begin, or
-    None; valid are the tokens held back. Into the
+    text_at(step) are the tokens `[n]` that a step reads from, and where their lines begin, or None;
+    `valid` are those held back. Into the
     folder `out` go checkpoint.safetensors every SAVE_SECONDS, log.jsonl and curve.svg. `asked`
     is kept with the checkpoint: one of another run is refused with UsageError. Raises
     KeyboardInterrupt, after saving, when Ctrl-C was pressed.
@@ -160,7 +165,7 @@ def train(model, tokens_at, valid, out, recipe, asked):
     with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
         while step < recipe.n_steps:
             started = time.monotonic()
-            tokens, lines = tokens_at(step)
+            tokens, lines = text_at(step)
             windows = batch_at(
                 step, tokens, model.config.n_ctx, recipe.batch_size, recipe.seed, lines
             )
@@ -169,7 +174,7 @@ def train(model, tokens_at, valid, out, recipe, asked):
             speed = round(windows[:, 1:].size / (time.monotonic() - started))
             entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
             if step % recipe.valid_every == 0 or step == recipe.n_steps:
-                entry["valid_loss"], entry["bits_per_byte"] = valid_loss(model, valid)
+                entry["valid_loss"], entry["bits_per_byte"] = valid_loss(model, *valid)
             log.add(entry)
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
