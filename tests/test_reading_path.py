@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import picogpt
-from picogpt import gradients, kernels
-
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 LINK = re.compile(r"\[`(\w+)`\]\(([\w/.]+)#L(\d+)\)")
@@ -36,6 +33,8 @@ def test_links_lead_to_the_lines_of_the_functions_they_name():
 
 
 def test_every_kernel_and_every_derivative_is_on_the_path():
+    from picogpt import gradients, kernels  # not above: the script at the end needs no package
+
     linked = {name for name, path, _ in LINK.findall(read()) if path.startswith("picogpt/")}
     for module in (kernels, gradients):
         own = {name for name, f in vars(module).items()
@@ -48,6 +47,8 @@ def test_every_kernel_and_every_derivative_is_on_the_path():
 def test_the_examples_run(capsys):
     if not (ROOT / "weights" / "tiny").is_dir():
         pytest.skip("the built-in model is not in this checkout")
+    import picogpt
+
     section = read().partition("### Change a value on its way")[2].partition("\n## ")[0]
     namespace = {}
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
