@@ -33,10 +33,10 @@ BATCH = [10, 24, 17, 40, 5, 33, 12, 28]  # lengths of the eight prompts
 ROWS = ["prefill 512", "decode at 10", "decode at 462", "eight prompts"]
 
 
-def write_model(folder):
-    """124M's shapes with random weights, and 50,257 tokens that are bytes and pairs of bytes."""
+def write_model(folder, **shape):
+    """Random weights, in 124M's shapes but for `shape`; a token is a byte or a pair of bytes."""
     pairs = [f"{a} {b}" for a in BYTE_OF_SYMBOL for b in BYTE_OF_SYMBOL]
-    config = Config()
+    config = Config(**shape)
     encoder = Encoder.from_merges(pairs[: config.n_vocab - 257])
     model = picogpt.Model(random_params(config, std=0.02), config, encoder)
     picogpt.save(model, folder)
