@@ -74,6 +74,10 @@ def test_fewer_merges_are_the_first_of_more():
     assert learn_merges(pieces, 7, 1, progress=False) == many[:7]
 
 
+def test_a_pair_that_is_gone_is_not_merged():
+    assert learn_merges({"abab": 1}, 9, min_frequency=0, progress=False) == ["a b", "ab ab"]
+
+
 def test_pieces_end_with_the_line(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"one  two\r\n\n\n three\rfour\n")
     (tmp_path / "b.txt").write_bytes("\ufeffone two".encode())

@@ -101,6 +101,12 @@ def test_the_pair_of_lowest_rank_goes_first_and_the_leftmost_of_equals():
     assert pieces == [["abc"], ["a", "bcd"], ["xx", "xx", "x"]]
 
 
+def test_two_merges_may_make_the_same_token():
+    encoder = Encoder.from_merges(["b c", "a bc", "d a", "a b", "ab c"])
+    assert encoder.n_vocab == 257 + 4
+    assert sorted(encoder.vocab.values()) == list(range(261))
+
+
 def test_merging_is_what_the_naive_loop_does(encoder):
     def naive(piece):
         symbols = list(to_symbols(piece))

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from picogpt.encoder import BYTE_OF_SYMBOL, Encoder, load_encoder, save_encoder
-from picogpt.errors import CheckpointError
+from picogpt.errors import CheckpointError, TextError
 
 MERGES = ["l o", "lo w", "Ġ low", "e r", "Ġ Ġ"]
 ENCODER = Encoder.from_merges(MERGES)
@@ -134,6 +134,14 @@ def test_an_added_token_that_the_vocabulary_has_keeps_its_id(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(config)
     assert load_encoder(tmp_path).encode("slower") == [82, 257, 259]
     assert load_encoder(tmp_path).n_vocab == 262
+
+
+def test_a_vocabulary_with_a_gap_and_a_token_that_is_not_in_symbols(tmp_path):
+    encoder = load_encoder(write_pair(tmp_path, VOCAB | {"<한 국>": 300}))
+    assert encoder.n_vocab == 301
+    assert encoder.decode([257, 300]) == "low<한 국>"
+    with pytest.raises(TextError, match="There is no token 299"):
+        encoder.decode([299])
 
 
 def drop(mapping, key):
