@@ -70,7 +70,7 @@ class Hub:
         if seen.server in ("cache", "cdn"):
             repo = prefix.removeprefix("/cache").strip("/")
             return self.deliver(handler, seen, self.repos[repo][seen.file])
-        repo = prefix.removesuffix("/resolve/main").strip("/")
+        repo = prefix.removesuffix("/resolve/main")[1:]
         if method == "GET" and seen.file in self.faults and not is_fine(self.faults[seen.file]):
             status, headers = as_pair(self.faults[seen.file].pop(0))
             return send(handler, seen, status, headers, b"no")

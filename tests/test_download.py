@@ -144,6 +144,13 @@ def test_a_folder_is_itself_and_the_home_directory_is_known(tmp_path):
     assert find_model(tmp_path) == tmp_path
 
 
+def test_a_relative_folder_of_models(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = write(tmp_path / "124M", files)
+    assert resolve_model(None, ".") == folder  # not 124M, which would be looked for again
+    assert picogpt.load(find_model("124M", "."), tmp_path / "none")
+
+
 @pytest.mark.parametrize("name", ["125M", "gpt-2", "", "a/b c", "a\0b", "x" * 5000, "../a/b"])
 def test_a_name_that_is_nothing(hub, tmp_path, name):
     with pytest.raises((UsageError, CheckpointError)) as error:
