@@ -138,7 +138,7 @@ def block_backward(
     Read block_forward from its last line to its first. A residual connection, y = x + f(x), sends
     dy both ways: dx = dy + what comes back through f.
     """
-    grads = {"mlp": {}, "attn": {}}
+    grads = {"ln_1": {}, "attn": {"c_attn": {}}, "ln_2": {}, "mlp": {"c_fc": {}}}  # in this order
     dmlp = drop(dy, seen["mlp_dropped"])
     dh, grads["mlp"]["c_proj"] = dense_backward(dmlp, seen["act"], mlp["c_proj"])
     dh = few_rows(act_backward, dh, seen["c_fc"])

@@ -78,8 +78,9 @@ def learning_rate(step, peak, n_steps, warmup=0, final=0.1):
 
 
 def global_norm(grads):
-    """The length of all gradients as one long vector."""
-    return math.sqrt(sum(float(np.vdot(g, g)) for g in tree_leaves(grads)))
+    """The length of all gradients as one long vector; float32 sums a chunk, float64 the chunks."""
+    leaves = tree_leaves(grads)
+    return math.sqrt(sum(float(np.vdot(part, part)) for g in leaves for (part,) in chunks(g)))
 
 
 def clip(grads, max_norm):
