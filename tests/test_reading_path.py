@@ -10,7 +10,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-LINK = re.compile(r"\[`(\w+)`\]\(([\w/.]+)#L(\d+)\)")
+LINK = re.compile(r'\[(?:`(\w+)`|test)\]\(([\w/.]+)#L(\d+)(?: "(\w+)")?\)')
+
+
+def links(text):
+    """(name, path, line) of every link to a line: [`name`](path#L1) or [test](path#L1 "name")."""
+    return [(name or title, path, int(line)) for name, path, line, title in LINK.findall(text)]
 
 
 def read():
@@ -25,17 +30,17 @@ def line_of(name, path):
 
 
 def test_links_lead_to_the_lines_of_the_functions_they_name():
-    links = LINK.findall(read())
-    assert len(links) > 60
+    found = links(read())
+    assert len(found) > 60
     wrong = [f"{name} in {path} is on line {line_of(name, path)}, not {line}"
-             for name, path, line in links if line_of(name, path) != int(line)]  # fmt: skip
+             for name, path, line in found if not line or line_of(name, path) != line]  # fmt: skip
     assert wrong == [], "run: python tests/test_reading_path.py"
 
 
 def test_every_kernel_and_every_derivative_is_on_the_path():
     from picogpt import gradients, kernels  # not above: the script at the end needs no package
 
-    linked = {name for name, path, _ in LINK.findall(read()) if path.startswith("picogpt/")}
+    linked = {name for name, path, _ in links(read()) if path.startswith("picogpt/")}
     for module in (kernels, gradients):
         own = {name for name, f in vars(module).items()
                if callable(f) and f.__module__ == module.__name__}  # fmt: skip
@@ -64,5 +69,8 @@ def test_the_examples_run(capsys):
 
 
 if __name__ == "__main__":
-    text = LINK.sub(lambda m: f"[`{m[1]}`]({m[2]}#L{line_of(m[1], m[2])})", read())
-    README.write_text(text, encoding="utf-8", newline="\n")
+    def moved(match):
+        name, path, line, title = match.groups()
+        return match[0].replace(f"#L{line}", f"#L{line_of(name or title, path)}")
+
+    README.write_text(LINK.sub(moved, read()), encoding="utf-8", newline="\n")
