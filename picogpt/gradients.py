@@ -2,8 +2,8 @@
 
 `NAME_backward(dy, ...)` takes the gradient of the loss with respect to NAME's output and what the
 forward pass saw, and gives the gradients with respect to NAME's inputs. dx is short for dloss/dx
-and has x's shape. There is no tape: `block_forward` hands every intermediate value to `note` under
-its name, and `block_backward` picks up what it needs.
+and has x's shape; 1[i = j] is 1 where i = j and else 0. There is no tape: `block_forward` hands
+every intermediate value to `note` under its name, and `block_backward` picks up what it needs.
 """
 
 import numpy as np
