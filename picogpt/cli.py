@@ -145,4 +145,4 @@ def read_stdin():
         with open(0, encoding="utf-8-sig", closefd=False) as stdin:  # PowerShell begins with a BOM
             return stdin.read().removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise TextError(f"standard input is not UTF-8 at byte {error.start}") from None
+        raise TextError(f"standard input is not UTF-8 at byte {error.start}: save it so") from None

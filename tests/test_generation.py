@@ -64,7 +64,9 @@ def test_top_k_keeps_the_best_and_their_equals(k, kept):
 )
 def test_top_p_keeps_the_likeliest_that_reach_p(p, kept):
     scores = np.log(np.array([0.3, 0.05, 0.15, 0.5], np.float32))
+    before = scores.copy()
     assert np.flatnonzero(keep_top_p(scores, p) > OUT).tolist() == list(kept)
+    np.testing.assert_array_equal(scores, before)
     scores[1] = OUT  # as top-k leaves it
     assert 1 not in np.flatnonzero(keep_top_p(scores, p) > OUT)
 
