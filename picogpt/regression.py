@@ -10,14 +10,14 @@ from picogpt.errors import DataError
 from picogpt.fit import fit
 from picogpt.kernels import linear
 
-PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 N_WORDS = 5000  # of a bag: the most frequent ones
 
 
 # loss = mean of -log softmax(x w + b)_label + penalty/2 |w|^2. With d = (softmax - 1[label]) / n:
 # dw = x^T d + penalty w, db = sum of d.
 def softmax_regression(
-    x, labels, n_classes, penalty, *, epochs=20, batch_size=None, lr=1e-2, seed=0, report=None
+    x, labels, n_classes, penalty, *, epochs=40, batch_size=None, lr=2e-2, seed=0, report=None
 ):
     """The head {w, b} that predicts labels `[n]` from rows x `[n, n_in]`, and fit's history.
 
@@ -37,7 +37,7 @@ def softmax_regression(
 
     history = fit(
         head, gradients, len(x), epochs=epochs, lr=lr, final=0.0, seed=seed, n_threads=1,
-        batch_size=batch_size or max(16, min(256, len(x) // 32)),
+        batch_size=batch_size or max(4, len(x) // 64),
         report=report and (lambda figures: report(head, figures)),
     )  # fmt: skip
     return head, history
@@ -55,7 +55,9 @@ def choose_penalty(x, labels, n_classes, seed):
     held = hold_back(len(x), seed)
     losses = []
     for penalty in PENALTIES:
-        head, _ = softmax_regression(x[~held], labels[~held], n_classes, penalty, seed=seed)
+        head, _ = softmax_regression(
+            x[~held], labels[~held], n_classes, penalty, epochs=10, seed=seed
+        )
         logits = linear(x[held].astype(np.float32), **head)
         losses.append(softmax_cross_entropy(logits, labels[held]))
     return PENALTIES[int(np.argmin(losses))]
