@@ -238,8 +238,11 @@ def test_command(tmp_path, capsys, monkeypatch):
     page = Page((tmp_path / "explain.html").read_text(encoding="utf-8"))
     text = "This morning, there was a tiny mouse under my bed"
     assert [one["text"] for one in data_of(page)["texts"]] == [text]
-    words = ["one", "--and", "two", "--out", "pair.html", "--model_size", "mini"]
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    words = ["one", "--and", "two", "--out", "pair.html", "--model_size", "mini", "--open"]
     assert run(capsys, *words)[0] == 0
+    assert opened == [(tmp_path / "pair.html").resolve().as_uri()]
     page = Page((tmp_path / "pair.html").read_text(encoding="utf-8"))
     assert [one["text"] for one in data_of(page)["texts"]] == ["one", "two"]
 
