@@ -58,8 +58,9 @@ def save(model, folder, dtype=np.float32):
     """Write a folder that `load`, GPT2LMHeadModel and GPT2TokenizerFast read; float16 halves it."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_params(model.params, model.config, folder, dtype)
-    save_config(model.config, folder)
+    config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
+    save_params(model.params, config, folder, dtype)
+    save_config(config, folder)
     save_encoder(model.encoder, folder)
     if model.generation:
         text = json.dumps(model.generation, indent=2) + "\n"

@@ -93,6 +93,13 @@ def test_a_head_unlike_wte_unties_the_config(tmp_path):
     assert_same(picogpt.load(tmp_path), model)
 
 
+def test_save_goes_by_the_head_that_is_there(tmp_path):
+    untied, tied = small_model(tie_word_embeddings=False), small_model()
+    for model, other in ((untied, tied), (tied, untied)):
+        picogpt.save(model._replace(config=other.config), tmp_path)
+        assert_same(picogpt.load(tmp_path), model)
+
+
 def test_a_vocabulary_padded_past_the_tokenizers_is_fine_and_a_smaller_one_is_not(tmp_path):
     model = picogpt.load(small_folder(tmp_path / "padded", n_vocab=304))
     assert picogpt.logits(model, [303]).shape == (1, 304)
