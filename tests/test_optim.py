@@ -13,7 +13,7 @@ from picogpt.tree import tree_leaves, tree_map
 LR, DECAY, EPS, BETAS = 0.1, 0.5, 1e-2, (0.9, 0.999)
 START = [0.7, -1.3, 0.02, 2.0]
 GRADIENTS = [[0.5, -0.01, 0.3, 0.0], [-0.2, 0.02, 0.3, 1e-3], [1.5, 0.4, -0.6, 0.0]]
-AFTER = [  # what torch.optim.AdamW in float64 makes of START; see oracle/test_optim.py
+AFTER = [  # what torch.optim.AdamW in float64 makes of START
     [0.566960784313725, -1.185000000000000, -0.077774193548387, 1.900000000000000],
     [0.504936696885734, -1.148177858072617, -0.170659677419354, 1.800084506883855],
     [0.411282948554973, -1.153422083658145, -0.154735919133037, 1.706940522378761],
