@@ -17,7 +17,10 @@ def written_beside(path):
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        partial.chmod(mode)  # safetensors writes files that only their owner may read
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

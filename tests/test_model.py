@@ -36,6 +36,7 @@ def test_what_save_writes_load_reads(tmp_path, changes, generation):
     picogpt.save(model, folder)
     files = FILES | ({"generation_config.json"} if generation else set())
     assert {path.name for path in folder.iterdir()} == files
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # all can be shared alike
     assert_same(picogpt.load(folder), model)
     assert_same(picogpt.load(str(folder)), model)
     picogpt.save(model, folder, dtype=np.float16)
