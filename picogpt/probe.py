@@ -242,7 +242,7 @@ def main(
     data, examples = load_task(task, data)
     print(f"{task} by {folder.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
     with processes(workers) if workers > 1 else nullcontext() as executor:
-        where = {"keep": features_dir(), "executor": executor, "folder": str(folder)}
+        where = {"keep": features_dir(), "executor": executor, "folder": str(folder.absolute())}
         classify(job, model, examples, given, where)
 
 

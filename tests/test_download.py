@@ -459,6 +459,7 @@ def test_the_file_changes_between_two_tries(hub, fetch, if_range, file):
     "habits",
     [
         {"ranges": False},
+        {"ranges": "unasked"},
         {"etag": ""},
         {"etag": 'W/"{}"'},
         {"etag": '"' + "x" * 300 + '"'},

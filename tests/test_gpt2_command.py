@@ -253,8 +253,8 @@ def test_ctrl_c_during_imports_ends_at_once(folder, module):
             if line.split()[-1].decode() == module:
                 break
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=60)
-    assert (running.returncode, out) == (130, b"")
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
     assert b"Traceback" not in err
 
 

@@ -28,12 +28,14 @@ def write_folders(folder):
     unaligned = folder / "124M unaligned"
     if not unaligned.exists():
         shutil.copytree(folder / "124M", unaligned)
-        with (unaligned / "model.safetensors").open("r+b") as file:
-            content = file.read()
-            n_header = int.from_bytes(content[:8], "little")
-            file.seek(0)
-            file.write((n_header + 3).to_bytes(8, "little") + content[8 : 8 + n_header])
-            file.write(b"   " + content[8 + n_header :])  # JSON may end in spaces
+        with (
+            (folder / "124M" / "model.safetensors").open("rb") as source,
+            (unaligned / "model.safetensors").open("wb") as target,
+        ):
+            n_header = int.from_bytes(source.read(8), "little")
+            header = source.read(n_header) + b"   "  # JSON may end in spaces
+            target.write(len(header).to_bytes(8, "little") + header)
+            shutil.copyfileobj(source, target)  # piece by piece: this process must stay small
     return {name: folder / name for name in ("124M", "124M unaligned", "355M")}
 
 
