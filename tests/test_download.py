@@ -151,6 +151,13 @@ def test_a_relative_folder_of_models(files, tmp_path, monkeypatch):
     assert picogpt.load(find_model("124M", "."), tmp_path / "none")
 
 
+def test_tiny_is_the_built_in_model_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    with pytest.raises(CheckpointError, match="tiny, the built-in model, is missing"):
+        find_model("tiny")
+
+
 @pytest.mark.parametrize("name", ["125M", "gpt-2", "", "a/b c", "a\0b", "x" * 5000, "../a/b"])
 def test_a_name_that_is_nothing(hub, tmp_path, name):
     with pytest.raises((UsageError, CheckpointError)) as error:
