@@ -30,7 +30,6 @@ def run(command, argv=None):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console of cp949 can't show every character
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # gpt2.py has another until here
     code = call(command, sys.argv[1:] if argv is None else argv)
     try:
         print(end="", flush=True)
@@ -41,8 +40,9 @@ def run(command, argv=None):
 
 def call(command, argv):
     """Run `command`, or print its help page; give back the exit code."""
-    flags = argv[: argv.index("--")] if "--" in argv else argv
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # gpt2.py has another until here
+        flags = argv[: argv.index("--")] if "--" in argv else argv
         if "--help" in flags or "-h" in flags:
             print(help_page(command))
         else:
