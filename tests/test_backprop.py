@@ -302,6 +302,15 @@ def test_logits_exist_once():
     assert peak < 1.6 * 60 * 20000 * 4  # 16 rows of 60 at a time are worked on
 
 
+def test_a_frozen_head_gets_no_gradient_of_its_own():
+    model = small_model(n_vocab=20000)
+    tracemalloc.start()
+    picogpt.loss_and_gradients(model, [5, 6], [6, 7], first_trained_block=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < model.params["wte"].nbytes / 2
+
+
 def test_memory_falls_as_the_gradients_grow():
     model = small_model(n_layer=3)
     options = model.config.kernel_options
