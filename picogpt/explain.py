@@ -18,7 +18,6 @@ from types import ModuleType
 import numpy as np
 
 from picogpt.cli import run
-from picogpt.download import resolve_model
 from picogpt.errors import TextError
 from picogpt.files import write_text
 from picogpt.generation import prompt_ids
@@ -48,10 +47,8 @@ def explain(text, and_=None, model=None):
 
     model is a `Model`, or whatever `load` takes. Raises TextError for texts that are too long.
     """
-    name = "GPT-2"
     if not isinstance(model, Model):
-        folder = resolve_model(model)
-        name, model = folder.resolve().name, load(folder)
+        model = load(model)
     config, encoder = model.config, model.encoder
     texts = [text] if and_ is None else [text, and_]
     ids = [prompt_ids(model, text) for text in texts]
@@ -64,7 +61,7 @@ def explain(text, and_=None, model=None):
         tokens[id] = encoder.decode_bytes([id]).decode("latin-1")  # a character for each byte
     page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     data = {
-        "name": name,
+        "name": model.name,
         "config": vars(config) | {"d_inner": config.d_inner, "scales": config.scales},
         "act": config.act(np.linspace(-4, 4, 65, dtype=np.float32)).tolist(),
         "vocab": list(tokens.values()),

@@ -25,6 +25,7 @@ class Model(NamedTuple):
     encoder: Encoder
     generation: dict = {}  # generation_config.json: how the model writes when nothing is asked for
     name: str = "this model"  # what the printed tables call it
+    folder: Path | None = None  # where it was loaded from
 
 
 def load(name=None, models_dir=None):
@@ -45,7 +46,8 @@ def load(name=None, models_dir=None):
         )
     params = load_params(folder, config)
     config = replace(config, tie_word_embeddings="lm_head" not in params)
-    return Model(params, config, encoder, load_generation(folder), str(name))
+    said = Path(name).resolve().name if Path(name).is_dir() else str(name)
+    return Model(params, config, encoder, load_generation(folder), said, folder)
 
 
 def load_generation(folder):

@@ -1,13 +1,13 @@
 """How well a model predicts a text: python -m picogpt.perplexity FILE."""
 
 import math
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from picogpt.cli import run
 from picogpt.corpus import read_chunks
-from picogpt.download import resolve_model
 from picogpt.errors import DataError
 from picogpt.generation import prompt_ids
 from picogpt.model import load, logits
@@ -47,18 +47,13 @@ def text_loss(model, chunks):
     start = prompt_ids(model, "")
     loss, n_tokens = 0.0, 0
     ids = (model.encoder.encode(text) for text in chunks)
-    for window, n_new in windows(_chain(start, ids), model.config.n_ctx):
+    for window, n_new in windows(chain([start], ids), model.config.n_ctx):
         n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
         if n_new:
             scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
             loss += float(token_losses(scores, window[-n_new:]).sum(dtype=np.float64))
             n_tokens += n_new
     return loss, n_tokens
-
-
-def _chain(first, rest):
-    yield first
-    yield from rest
 
 
 def main(file: Path, *, model_size: str | None = None, models_dir: str | None = None):
@@ -79,8 +74,7 @@ def main(file: Path, *, model_size: str | None = None, models_dir: str | None = 
     n_bytes = file.stat().st_size
     if not n_bytes:
         raise DataError(f"{file} is empty: there is nothing to predict")
-    folder = resolve_model(model_size, models_dir)
-    model = load(folder)
+    model = load(model_size, models_dir)
     with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
 
         def chunks():
@@ -89,7 +83,7 @@ def main(file: Path, *, model_size: str | None = None, models_dir: str | None = 
                 bar.update(len(text.encode()))
 
         loss, n_tokens = text_loss(model, chunks())
-    print(f"{file.name} by {folder.name}: {n_tokens:,} tokens, {n_bytes:,} bytes")
+    print(f"{file.name} by {model.name}: {n_tokens:,} tokens, {n_bytes:,} bytes")
     print(f"perplexity per token {math.exp(loss / n_tokens):.4f}")
     print(f"bits per byte {loss / math.log(2) / n_bytes:.4f}")
 

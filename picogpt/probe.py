@@ -13,7 +13,6 @@ import numpy as np
 
 from picogpt.checkpoint import load_state, save_state
 from picogpt.cli import at_least, run
-from picogpt.download import resolve_model
 from picogpt.errors import CheckpointError, DataError, UsageError
 from picogpt.features import encode_texts, features, features_dir, fingerprint, processes
 from picogpt.finetune import cloze_head, recipe_options, tune
@@ -117,7 +116,7 @@ def print_prediction(job, text, model_size, models_dir):
         raise UsageError(f"--predict needs {len(task.columns)} text(s), with ||| between two")
     head, about = load_state(path)
     tuned = job.mode != "linear"
-    model = load(job.place if tuned else resolve_model(model_size or about["model"], models_dir))
+    model = load(job.place if tuned else model_size or about["model"], models_dir)
     if fingerprint(model.params) != about["checkpoint"]:
         raise CheckpointError(f"{path} belongs to another model, the one in {about['model']}")
     ids = encode_texts(model, [prompt(sentences, about["course"])])
@@ -233,16 +232,16 @@ def main(
     job = Job(task, mode, top_k_layers, course, cloze, pool, layer, seed, out)
     if predict is not None:
         return print_prediction(job, predict, model_size, models_dir)
-    folder = resolve_model(model_size, models_dir)
-    model = load(folder)
+    model = load(model_size, models_dir)
     if max(layer or 0, top_k_layers * (mode == "top")) > model.config.n_layer:
-        raise UsageError(f"{folder.name} has only {model.config.n_layer} layers")
+        raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     given = {name: value for name, value in given.items() if value is not None}
     data, examples = load_task(task, data)
-    print(f"{task} by {folder.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
+    print(f"{task} by {model.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
+    folder = str(model.folder.absolute())
     with processes(workers) if workers > 1 else nullcontext() as executor:
-        where = {"keep": features_dir(), "executor": executor, "folder": str(folder.absolute())}
+        where = {"keep": features_dir(), "executor": executor, "folder": folder}
         classify(job, model, examples, given, where)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from picogpt.backprop import loss_and_gradients
 from picogpt.cli import at_least, run
-from picogpt.download import is_complete, resolve_model
+from picogpt.download import is_complete
 from picogpt.errors import DataError
 from picogpt.features import features, fingerprint
 from picogpt.fit import best_of, fit, print_figures
@@ -165,10 +165,9 @@ def main(
     place, rng = out / "sonnet-model", np.random.default_rng(seed)
     sampling = (candidates, temperature, top_p)
     if write is None or not is_complete(place):
-        folder = resolve_model(model_size, models_dir)
-        model = load(folder)
+        model = load(model_size, models_dir)
         data = find_data(SONNET_FILES.values(), data)
-        print(f"sonnets by {folder.name}, seed {seed}, data in {data}")
+        print(f"sonnets by {model.name}, seed {seed}, data in {data}")
         lr = lr or (3e-4 if model.config.n_embd < 768 else 3e-5)
         options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": 2}
         poems = read_sonnets(data / SONNET_FILES["train"])

@@ -1,5 +1,6 @@
 """Train GPT-2 on text, from nothing or from a checkpoint: python -m picogpt.train."""
 
+import json
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from picogpt.bpe_training import train_encoder
 from picogpt.cli import at_least, run
 from picogpt.config import Config
 from picogpt.corpus import encode_files, find_files
-from picogpt.download import resolve_model
 from picogpt.encoder import load_encoder, save_encoder
 from picogpt.errors import DataError, UsageError
+from picogpt.files import read_json, write_text
 from picogpt.model import Model, load, save
 from picogpt.parallel import cores
 from picogpt.training import Recipe, init_params, train
+
+TOKENS = ("tokens.npy", "finish.npy", "valid.npy")  # of the files, kept in the folder
 
 
 def main(
@@ -79,7 +82,7 @@ def main(
         by_line: begin every window where a line begins: for texts of one example a line.
         half: write the weights as float16.
     """
-    asked = dict(locals())  # the flags
+    flags = dict(locals())
     at_least(0, weight_decay=weight_decay, dropout=dropout, warmup=warmup, seed=seed)
     at_least(1, n_steps=n_steps, batch_size=batch_size, accumulate=accumulate, n_threads=n_threads)
     at_least(1, n_layer=n_layer, n_embd=n_embd, n_head=n_head, top_k_layers=top_k_layers)
@@ -93,48 +96,79 @@ def main(
     valid_files = find_files(valid) if valid else []
     files = without(find_files(data), valid_files)
     finish_files = without(find_files(finish_with), valid_files) if finish_with else []
-    out.mkdir(parents=True, exist_ok=True)
+    flags["n_threads"] = n_threads or min(cores(), batch_size)
+    goes_on = same_run(out, flags)
     if model_size:
-        model = load(resolve_model(model_size, models_dir))
+        model = load(model_size, models_dir)
     else:
-        if not (out / "merges.txt").exists():
+        if not (goes_on and (out / "merges.txt").exists()):
             save_encoder(train_encoder(dict.fromkeys(files), vocab_size), out)
-        encoder = load_encoder(out)
-        end = encoder.end_of_text
-        config = Config(
-            n_vocab=encoder.n_vocab, n_ctx=n_ctx, n_embd=n_embd, n_head=n_head, n_layer=n_layer,
-            bos_token_id=end, eos_token_id=end,
-        )  # fmt: skip
-        model = Model(init_params(config, np.random.default_rng(seed)), config, encoder)
-    tokens = encode_files(model.encoder, files, out / "tokens.npy")
-    if valid_files:
-        valid_tokens = encode_files(model.encoder, valid_files, out / "valid.npy")
-    else:
-        tokens, valid_tokens = np.split(tokens, [len(tokens) * 49 // 50])
-    finish = tokens
-    if finish_files:
-        finish = encode_files(model.encoder, finish_files, out / "finish.npy")
-    finish_step = round(n_steps * (1 - finish_share))
-    first = model.config.n_layer - top_k_layers if top_k_layers else 0
-    flags = {field.name: asked[field.name] for field in fields(Recipe) if field.name in asked}
-    recipe = Recipe(**flags | {
-        "n_threads": n_threads or min(cores(), batch_size), "first_trained_block": max(first, 0),
-        "window": window or model.config.n_ctx, "finish_step": finish_step,
-    })  # fmt: skip
-    asked = {name: str(value) for name, value in asked.items()} | {"n_threads": recipe.n_threads}
-
-    newline = model.encoder.encode("\n")[-1] if by_line else None
-    main_text, finish_text, valid_text = (
-        (ids, None if newline is None else np.flatnonzero(ids == newline) + 1)
-        for ids in (tokens, finish, valid_tokens)
+        sizes = {"n_layer": n_layer, "n_embd": n_embd, "n_head": n_head, "n_ctx": n_ctx}
+        model = new_model(load_encoder(out), sizes, seed)
+    recipe = recipe_for(flags, model.config)
+    main_text, finish_text, valid_text = texts(
+        model.encoder, files, finish_files, valid_files, out, by_line
     )
 
     def text_at(step):
-        return finish_text if step >= finish_step else main_text
+        return finish_text if step >= recipe.finish_step else main_text
 
-    model = train(model, text_at, valid_text, out, recipe, asked)
+    model = train(model, text_at, valid_text, out, recipe)
     save(model, out, np.float16 if half else np.float32)
     print(f"{out} holds the model; its loss over time is in {out / 'curve.svg'}")
+
+
+def same_run(out, flags):
+    """Whether the folder holds this very run already; if it holds none, write the flags down.
+
+    Raises UsageError where it holds another one, whose tokens and checkpoint would mix with this.
+    """
+    path = out / "run.json"
+    flags = {name: str(value) for name, value in flags.items()}
+    if path.exists():
+        before = read_json(path)
+        if changed := [name for name in flags if flags[name] != before.get(name)]:
+            raise UsageError(f"{out} holds a run with another {', '.join(changed)}: choose another")
+        return True
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in ("checkpoint.safetensors", "log.jsonl", *TOKENS):
+        (out / stale).unlink(missing_ok=True)
+    write_text(path, json.dumps(flags, indent=2) + "\n")
+    return False
+
+
+def new_model(encoder, sizes, seed):
+    """A model of random parameters for the tokenizer's vocabulary."""
+    end = encoder.end_of_text
+    config = Config(n_vocab=encoder.n_vocab, bos_token_id=end, eos_token_id=end, **sizes)
+    return Model(init_params(config, np.random.default_rng(seed)), config, encoder)
+
+
+def recipe_for(flags, config):
+    """The flags that say how to train, as a Recipe for a model of this config."""
+    top = flags["top_k_layers"] or config.n_layer
+    derived = {
+        "first_trained_block": max(config.n_layer - top, 0),
+        "window": flags["window"] or config.n_ctx,
+        "finish_step": round(flags["n_steps"] * (1 - flags["finish_share"])),
+    }
+    given = {field.name: flags[field.name] for field in fields(Recipe) if field.name in flags}
+    return Recipe(**given | derived)
+
+
+def texts(encoder, files, finish_files, valid_files, out, by_line):
+    """What is read first, in the finish, and for validation: (ids, where lines begin or None)."""
+    first = encode_files(encoder, files, out / TOKENS[0])
+    finish = encode_files(encoder, finish_files, out / TOKENS[1]) if finish_files else None
+    if valid_files:
+        valid = encode_files(encoder, valid_files, out / TOKENS[2])
+    else:
+        first, valid = np.split(first, [len(first) * 49 // 50])
+    newline = encoder.encode("\n")[-1] if by_line else None
+    return [
+        (ids, None if newline is None else np.flatnonzero(ids == newline) + 1)
+        for ids in (first, first if finish is None else finish, valid)
+    ]
 
 
 def without(files, others):

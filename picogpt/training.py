@@ -15,7 +15,7 @@ import numpy as np
 
 from picogpt import backprop, optim
 from picogpt.checkpoint import deferred_interrupt, load_state, save_state
-from picogpt.errors import DataError, UsageError
+from picogpt.errors import DataError
 from picogpt.files import write_text
 from picogpt.model import logits
 from picogpt.parallel import summed_over_threads
@@ -140,13 +140,12 @@ def train_step(model, state, windows, step, recipe, summed):
     return loss
 
 
-def train(model, text_at, valid, out, recipe, asked):
+def train(model, text_at, valid, out, recipe):
     """Train a model, from the checkpoint in `out` where there is one; the trained model.
 
     text_at(step) are the tokens `[n]` that a step reads from, and where their lines begin, or None;
     `valid` are those held back. Into the
-    folder `out` go checkpoint.safetensors every SAVE_SECONDS, log.jsonl and curve.svg. `asked`
-    is kept with the checkpoint: one of another run is refused with UsageError. Raises
+    folder `out` go checkpoint.safetensors every SAVE_SECONDS, log.jsonl and curve.svg. Raises
     KeyboardInterrupt, after saving, when Ctrl-C was pressed.
     """
     from tqdm import tqdm
@@ -155,8 +154,6 @@ def train(model, text_at, valid, out, recipe, asked):
     state, step = optim.new_state(model.params), 0
     if path.exists():
         kept, meta = load_state(path)
-        if changed := [name for name in asked if asked[name] != meta["asked"].get(name)]:
-            raise UsageError(f"{out} holds a run with another {', '.join(changed)}: choose another")
         model, step = model._replace(params=kept["params"]), meta["step"]
         state = {"step": step, "m": kept["m"], "v": kept["v"]}
     log = Log(out, step)
@@ -180,7 +177,7 @@ def train(model, text_at, valid, out, recipe, asked):
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
             if pressed or step == recipe.n_steps or time.monotonic() - saved > SAVE_SECONDS:
                 tree = {"params": model.params, "m": state["m"], "v": state["v"]}
-                save_state(path, tree, {"asked": asked, "step": step})
+                save_state(path, tree, {"step": step})
                 log.draw()
                 saved = time.monotonic()
             if pressed:

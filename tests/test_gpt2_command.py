@@ -134,7 +134,7 @@ def test_show_next_is_a_table_with_the_models_name(run, tmp_path):
     code, out, err = run("x", "--model_size", folder, "--show_next", "3", "--temperature", "0.5")
     assert (code, err) == (0, "")
     title, first, second, third = out.splitlines()
-    assert title == f"next token, by {folder}"
+    assert title == f"next token, by {Path(folder).name}"
     token, percent, bar = first.split()
     assert token == "'n'"
     assert float(percent.rstrip("%")) == pytest.approx(2 * len(bar), abs=1.1)

@@ -18,7 +18,7 @@ from picogpt.corpus import encode_files, find_files, read_chunks
 from picogpt.errors import DataError
 from picogpt.model import load
 from picogpt.optim import new_state
-from picogpt.parallel import blas_threads, cores, summed_over_threads
+from picogpt.parallel import blas_threads, cores, openblas, summed_over_threads
 from picogpt.train import main
 from picogpt.training import Recipe, batch_at, init_params, train_step
 from picogpt.tree import tree_leaves, tree_map
@@ -113,8 +113,11 @@ def test_blas_threads_come_back():
     with blas_threads(1) as known:
         if not known:
             pytest.skip("NumPy has another BLAS than OpenBLAS here")
-        with blas_threads(2), blas_threads(3):
-            pass
+        threads = openblas("get_num_threads")
+        assert threads() == 1
+        with blas_threads(2):
+            assert threads() == 2
+        assert threads() == 1
     assert cores() >= 1
 
 
@@ -187,6 +190,26 @@ def test_top_layers_from_a_checkpoint(text, tmp_path):
     assert same == [True, False]
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (out, start)]
     assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_what_an_older_model_left_in_the_folder_is_not_read(text, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("quite another text\n" * 500, encoding="utf-8")
+    fresh, used = tmp_path / "fresh", tmp_path / "used"
+    assert call(main, command(other, used, 2)) == 0
+    (used / "run.json").unlink()
+    for out in (fresh, used):
+        assert call(main, command(text, out, 3)) == 0
+    assert load(used).encoder.merges == load(fresh).encoder.merges
+    assert all(map(np.array_equal, weights(used), weights(fresh)))
+
+
+def test_another_run_is_refused_before_its_first_checkpoint(text, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("picogpt.train.train_encoder", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        call(main, command(text, tmp_path, 2))
+    assert call(main, command(__file__, tmp_path, 2)) == 2
+    assert "another data" in capsys.readouterr().err
 
 
 def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
