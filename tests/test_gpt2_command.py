@@ -140,7 +140,7 @@ def test_show_next_is_a_table_with_the_models_name(run, tmp_path):
     assert float(percent.rstrip("%")) == pytest.approx(2 * len(bar), abs=1.1)
     assert float(second.split()[1].rstrip("%")) <= float(percent.rstrip("%"))
     assert run("x", "--model_size", folder, "--show_next", "1", "--temperature", "0")[1] == (
-        f"next token, by {folder}\n'n' 100.0% {50 * '#'}\n"
+        f"next token, by {Path(folder).name}\n'n' 100.0% {50 * '#'}\n"
     )
     assert len(run("x", "--model_size", folder, "--show_next", "9999")[1].splitlines()) == 268
 
