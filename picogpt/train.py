@@ -27,7 +27,6 @@ def main(
     valid: str | None = None,
     finish_with: str | None = None,
     finish_share: float = 0.3,
-    window: int | None = None,
     model_size: str | None = None,
     models_dir: str | None = None,
     top_k_layers: int | None = None,
@@ -60,7 +59,6 @@ def main(
         valid: files to watch the loss on, never trained on; without it the last 2 % of the data.
         finish_with: files to read in the last steps, as the learning rate falls.
         finish_share: how large a share of the steps the finish is.
-        window: until the finish, let tokens see only so far back, which is faster; else n_ctx.
         model_size: start from this model: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id.
         models_dir: where models are kept.
         top_k_layers: train the top layers only; needs model_size.
@@ -86,7 +84,7 @@ def main(
     at_least(0, weight_decay=weight_decay, dropout=dropout, warmup=warmup, seed=seed)
     at_least(1, n_steps=n_steps, batch_size=batch_size, accumulate=accumulate, n_threads=n_threads)
     at_least(1, n_layer=n_layer, n_embd=n_embd, n_head=n_head, top_k_layers=top_k_layers)
-    at_least(2, n_ctx=n_ctx, window=window)
+    at_least(2, n_ctx=n_ctx)
     if n_embd % n_head:
         raise UsageError(f"--n_embd {n_embd} can't be split among --n_head {n_head} heads")
     if top_k_layers and not model_size:
@@ -111,7 +109,7 @@ def main(
     )
 
     def text_at(step):
-        return finish_text if step >= recipe.finish_step else main_text
+        return main_text if step < round(n_steps * (1 - finish_share)) else finish_text
 
     model = train(model, text_at, valid_text, out, recipe)
     save(model, out, np.float16 if half else np.float32)
@@ -147,13 +145,8 @@ def new_model(encoder, sizes, seed):
 def recipe_for(flags, config):
     """The flags that say how to train, as a Recipe for a model of this config."""
     top = flags["top_k_layers"] or config.n_layer
-    derived = {
-        "first_trained_block": max(config.n_layer - top, 0),
-        "window": flags["window"] or config.n_ctx,
-        "finish_step": round(flags["n_steps"] * (1 - flags["finish_share"])),
-    }
     given = {field.name: flags[field.name] for field in fields(Recipe) if field.name in flags}
-    return Recipe(**given | derived)
+    return Recipe(**given, first_trained_block=max(config.n_layer - top, 0))
 
 
 def texts(encoder, files, finish_files, valid_files, out, by_line):

@@ -104,8 +104,6 @@ class Recipe:
     seed: int
     n_threads: int
     first_trained_block: int
-    window: int  # until finish_step, tokens see no further back than this
-    finish_step: int
 
     @property
     def valid_every(self):
@@ -116,8 +114,6 @@ class Recipe:
 def train_step(model, state, windows, step, recipe, summed):
     """One step of AdamW, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
     n_rows, n_ctx = windows[:, 1:].shape
-    n_seen = min(recipe.window, n_ctx) if step < recipe.finish_step else n_ctx
-    cuts = [n_seen] * (n_ctx // n_seen) + [n_ctx % n_seen] * (n_ctx % n_seen > 0)
     n_parts = min(recipe.n_threads * recipe.accumulate, n_rows)
     rngs = np.random.default_rng([recipe.seed, step]).spawn(n_parts)
 
@@ -125,7 +121,7 @@ def train_step(model, state, windows, step, recipe, summed):
         rows, rng = part
         return backprop.loss_and_gradients(
             model.params, rows[:, :-1].ravel(), rows[:, 1:].ravel(), **model.config.kernel_options,
-            act_backward=model.config.act_backward, lengths=cuts * len(rows),
+            act_backward=model.config.act_backward, lengths=[n_ctx] * len(rows),
             first_trained_block=recipe.first_trained_block, n_scored=n_rows * n_ctx,
             dropout=recipe.dropout, rng=rng,
         )  # fmt: skip

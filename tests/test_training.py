@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 SIZE = ["--n_layer", "2", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "280"]
 RECIPE = Recipe(
     n_steps=20, batch_size=4, accumulate=1, learning_rate=1e-2, warmup=2, weight_decay=0.1,
-    max_norm=1.0, dropout=0.0, seed=0, n_threads=1, first_trained_block=0, window=99, finish_step=0,
+    max_norm=1.0, dropout=0.0, seed=0, n_threads=1, first_trained_block=0,
 )  # fmt: skip
 
 
@@ -91,22 +91,6 @@ def test_threads_and_accumulation_change_nothing(change):
     for a, b in zip(tree_leaves(plain), tree_leaves(changed)):
         if a.ndim > 1:  # not the keys' bias: its gradient is 0 but for rounding
             np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-def test_a_window_is_a_sequence_of_its_own():
-    windows = np.random.default_rng(1).integers(0, 267, (2, 33))
-    cut = np.concatenate([windows[:, start : start + 9] for start in range(0, 32, 8)])
-    losses = []
-    recipe = replace(RECIPE, window=8, finish_step=1)
-    for rows in (windows, cut):
-        model = small_model()
-        with summed_over_threads(1) as summed:
-            losses.append(train_step(model, new_state(model.params), rows, 0, recipe, summed))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    model = small_model()
-    with summed_over_threads(1) as summed:  # at finish_step the whole window is seen
-        whole = train_step(model, new_state(model.params), windows, 1, recipe, summed)
-    assert whole != pytest.approx(losses[0], rel=1e-5)
 
 
 def test_blas_threads_come_back():
