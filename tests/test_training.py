@@ -188,6 +188,21 @@ def test_what_an_older_model_left_in_the_folder_is_not_read(text, tmp_path):
     assert all(map(np.array_equal, weights(used), weights(fresh)))
 
 
+def test_the_finish_reads_its_own_files(text, tmp_path, monkeypatch):
+    (tmp_path / "stars.txt").write_text("*" * 2000, encoding="utf-8")
+    read = []
+
+    def train(model, text_at, *_):
+        texts = [text_at(step)[0].tolist() for step in range(10)]
+        read.extend("*" in model.encoder.decode(ids) for ids in texts)
+        return model
+
+    monkeypatch.setattr("picogpt.train.train", train)
+    more = ["--finish_with", str(tmp_path / "stars.txt"), "--finish_share", "0.3"]
+    assert call(main, command(text, tmp_path / "out", 10, *more)) == 0
+    assert read == [False] * 7 + [True] * 3
+
+
 def test_another_run_is_refused_before_its_first_checkpoint(text, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("picogpt.train.train_encoder", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
