@@ -23,7 +23,9 @@ N_LOGITS = 2**25  # at most so many logits are held at once: 128 MB of float32
 UNUSED = {"scores", "scaled", "masked", "heads", "attn", "mlp", "y"}  # by the way back
 
 
-# loss = -log softmax(l)_target, so dl_i = softmax(l)_i - 1[i = target].
+# loss = -log softmax(l)_target = log sum_k exp(l_k) - l_target, so that
+# dl_i = softmax(l)_i - 1[i = target] (softmax_cross_entropy, below).
+# l = x w^T, so dx = dl w and dw = dl^T x; the mean divides all of it by n.
 def cross_entropy(x, targets, w, n_scored=None, frozen=False):
     """Mean cross-entropy (nats) of the logits x @ w.T: (loss, dx, dw); dw is None if w is frozen.
 
@@ -37,8 +39,9 @@ def cross_entropy(x, targets, w, n_scored=None, frozen=False):
     n_rows = max(1, N_LOGITS // len(w))
     for start in range(0, max(len(rows), 1), n_rows):  # once even if no row is scored
         part = rows[start : start + n_rows]
-        dlogits = x[part] @ w.T  # [n_rows, n_embd] @ [n_embd, n_vocab] -> [n_rows, n_vocab]
-        loss += softmax_cross_entropy(dlogits, targets[part])
+        logits = x[part] @ w.T  # [n_rows, n_embd] @ [n_embd, n_vocab] -> [n_rows, n_vocab]
+        loss += softmax_cross_entropy(logits, targets[part])
+        dlogits = logits  # what they have become
         dx[part] = dlogits @ w * share  # [.., n_vocab] @ [n_vocab, n_embd] -> [n_rows, n_embd]
         if not frozen:
             product = dlogits.T @ (x[part] * share)  # [n_vocab, n_rows] @ [n_rows, n_embd]

@@ -12,7 +12,7 @@ from picogpt.regression import hold_back
 
 
 def new_head(n_embd, n_classes, seed):
-    """A classifier's head `{w: [n_embd, n_classes], b}` to start from: torch's linear layer."""
+    """A classifier's head `{w: [n_embd, n_classes], b}` to start from, w drawn as torch does."""
     w = np.random.default_rng(seed).uniform(-1, 1, (n_embd, n_classes)) / n_embd**0.5
     return {"w": w.astype(np.float32), "b": np.zeros(n_classes, np.float32)}
 
@@ -30,7 +30,7 @@ def classifier_gradients(
     """The summed cross-entropy of a head's answers, divided by n, and its gradients.
 
     They are those of {head, blocks, ln_f} and, where `first` is 0, {wte, wpe}; blocks below `first`
-    are frozen, and `hidden` is what enters it, as in backprop.stack_forward.
+    are frozen, and `hidden` is what enters block `first`, as in backprop.stack_forward.
     """
     lengths, config = [len(ids) for ids in sequences], model.config
     options = {"lengths": lengths, "first_trained_block": first}
@@ -60,8 +60,8 @@ def train_classifier(
     """Train, in place, the head and the model's blocks from `first` on (0: the embeddings too).
 
     hidden, a list of `[n_tokens, n_embd]`, is what enters block `first`. With `answers`, ids of
-    tokens, the head is cloze_head and trains only as a part of wte. loss_per_batch divides a
-    batch's loss by batch_size even where fewer are left. Gives back fit's history.
+    tokens, the head is cloze_head and trains as a part of wte, or not at all. loss_per_batch
+    divides a batch's loss by batch_size even where fewer are left. Gives back fit's history.
     """
     params = model.params
     trained = {} if answers else {"head": head}
@@ -93,8 +93,9 @@ def recipe_options(task, mode, course, n_embd):
         options = {"epochs": 10, "lr": lr, "batch_size": batch_size, "eps": 1e-6}
         return options | {"dropout": 0.1, "head_dropout": 0.3, "loss_per_batch": task != "quora"}
     lr = 3e-4 if n_embd < 768 else 3e-5  # a large model has more to lose
-    batch_size = 8 if task == "cfimdb" else 32  # 1,700 reviews: steps are what they lack
-    options = {"epochs": 3, "lr": lr, "batch_size": batch_size, "warmup": 0.1, "final": 0.0}
+    options = {"epochs": 3, "lr": lr, "batch_size": 32, "warmup": 0.1, "final": 0.0}
+    if task == "cfimdb":  # 1,700 reviews: about as many steps as SST gets
+        options |= {"epochs": 5, "batch_size": 8}
     return options | {"dropout": 0.1, "head_dropout": 0.1, "weight_decay": 0.01}
 
 

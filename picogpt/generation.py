@@ -30,7 +30,7 @@ def keep_top_k(scores, k):
 def keep_top_p(scores, p):
     """Leave the likeliest tokens of `[n_vocab]` that reach p together, -inf for the others.
 
-    Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
+    Nucleus sampling: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration".
     """
     left = np.flatnonzero(scores > -np.inf)  # what top-k leaves is quickly sorted
     order = left[np.argsort(scores[left])]  # the unlikeliest first

@@ -30,15 +30,17 @@ def gelu_backward(dy, x):
     return dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x))
 
 
-# y_i = exp(x_i) / sum_k exp(x_k), so dy_i/dx_j = y_i (1[i = j] - y_j), and
+# y_i = exp(x_i) / sum_k exp(x_k), so ∂y_i/∂x_j = y_i (1[i = j] - y_j), and
 # dx_j = sum_i dy_i y_i (1[i = j] - y_j) = y_j (dy_j - sum_i dy_i y_i).
 def softmax_backward(dy, y):
     """From the softmax's output y `[..., n]`: the gradient of its scores `[..., n]`."""
     return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
 
 
-# y = g z + b, z = (x - mean) / s. Every x_j moves its own z_j, and all of them through mean and s:
-# dz_i/dx_j = (1[i = j] - 1/n - z_i z_j / n) / s. Sum over i with dz_i = g_i dy_i.
+# y = g z + b, z = (x - mean) / s, s = sqrt(variance + eps). Every x_j moves its own z_j, and all of
+# them through the mean and through s, as ∂s/∂x_j = z_j / n:
+# ∂z_i/∂x_j = (1[i = j] - 1/n - z_i z_j / n) / s. With dz_i = g_i dy_i, dx_j = sum_i dz_i ∂z_i/∂x_j.
+# g and b are the same for every token t: dg_i = sum_t dy_ti z_ti, db_i = sum_t dy_ti.
 def layer_norm_backward(dy, x, g, eps=1e-5):
     """dy, x `[n_tokens, n_embd]` -> dx `[n_tokens, n_embd]`, dg and db `[n_embd]`."""
     centred = x - x.mean(axis=-1, keepdims=True)

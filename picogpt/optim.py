@@ -27,14 +27,15 @@ def decay_mask(params, embeddings=True):
 def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None):
     """One step of AdamW; params and state are updated in place. Loshchilov & Hutter 2019, alg. 2.
 
-    Every weight moves by about lr against its mean gradient m, whatever the gradient's size,
-    because m is divided by the root of the mean square v. Both means start at 0 and are corrected
-    for it. Decay shrinks the weights by themselves, apart from the gradient. The order is torch's:
-    decay first, eps added to the corrected root. (Stanford's CS 224N decays after the update.)
+    As a rule a weight moves by lr at most, against its mean gradient m, whatever the gradient's
+    size, because m is divided by the root of the mean square v. Both means start at 0 and are
+    corrected for it. Decay shrinks the weights by themselves, apart from the gradient. The order
+    is the paper's and torch's: decay takes the old weight, eps is added to the corrected root; as
+    in torch, lr multiplies the decay. (Stanford's CS 224N decays after the update.)
 
     lr is one number; `decays` is a tree of bools (None: decay everything); what grads lacks, or
-    has {} for, stays as it is. At the first step m / sqrt(v) is the gradient's sign: 2 becomes
-    2 (1 - 0.1 x 0.01) - 0.1.
+    has {} for, stays as it is. At the first step the corrected m / sqrt(v) is the gradient's sign:
+    2 becomes 2 (1 - 0.1 x 0.01) - 0.1.
 
     >>> params, grads = {"w": np.array([2.0])}, {"w": np.array([0.5])}
     >>> adamw(params, grads, new_state(params), lr=0.1)

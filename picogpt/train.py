@@ -18,6 +18,7 @@ from picogpt.parallel import cores
 from picogpt.training import Recipe, init_params, train
 
 TOKENS = ("tokens.npy", "finish.npy", "valid.npy")  # of the files, kept in the folder
+NEW_MODEL = {"n_layer": 6, "n_embd": 320, "n_head": 5, "n_ctx": 256}  # where no size is asked for
 
 
 def main(
@@ -31,10 +32,10 @@ def main(
     models_dir: str | None = None,
     top_k_layers: int | None = None,
     vocab_size: int = 4096,
-    n_layer: int = 6,
-    n_embd: int = 320,
-    n_head: int = 5,
-    n_ctx: int = 256,
+    n_layer: int | None = None,
+    n_embd: int | None = None,
+    n_head: int | None = None,
+    n_ctx: int | None = None,
     n_steps: int = 1000,
     batch_size: int = 16,
     accumulate: int = 1,
@@ -57,19 +58,20 @@ def main(
         data: text files in UTF-8: a folder, a pattern, or several with commas between.
         out: the folder for the model, its checkpoints, log.jsonl and curve.svg.
         valid: files to watch the loss on, never trained on; without it the last 2 % of the data.
-        finish_with: files to read in the last steps, as the learning rate falls.
+        finish_with: files to read in the last steps, as the learning rate nears 0.
         finish_share: how large a share of the steps the finish is.
         model_size: start from this model: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id.
         models_dir: where models are kept.
-        top_k_layers: train the top layers only; needs model_size.
-        vocab_size: tokens of the new tokenizer, 257 (bytes) or more.
-        n_layer: blocks of the new model.
-        n_embd: its width.
-        n_head: its attention heads, which divide the width.
-        n_ctx: its context in tokens, and the length of a training window.
+        top_k_layers: train only so many layers, the top ones; needs model_size.
+        vocab_size: tokens of a new tokenizer, 257 (bytes) or more.
+        n_layer: blocks of a new model; without it 6.
+        n_embd: the width of a new model; without it 320.
+        n_head: attention heads of a new model, which divide the width; without it 5.
+        n_ctx: tokens of a training window, and the context of a new model; without it 256, or all
+            that model_size has.
         n_steps: steps of AdamW.
         batch_size: windows a step.
-        accumulate: compute each batch in this many parts, to save memory.
+        accumulate: compute each thread's share of a batch in this many parts, to save memory.
         learning_rate: its peak; it falls along half a cosine to 0.
         warmup: steps until the peak is reached.
         weight_decay: AdamW's decay of matrices.
@@ -85,8 +87,6 @@ def main(
     at_least(1, n_steps=n_steps, batch_size=batch_size, accumulate=accumulate, n_threads=n_threads)
     at_least(1, n_layer=n_layer, n_embd=n_embd, n_head=n_head, top_k_layers=top_k_layers)
     at_least(2, n_ctx=n_ctx)
-    if n_embd % n_head:
-        raise UsageError(f"--n_embd {n_embd} can't be split among --n_head {n_head} heads")
     if top_k_layers and not model_size:
         raise UsageError("--top_k_layers trains a part of a model: name it with --model_size")
     if dropout >= 1 or not 0 < finish_share <= 1:
@@ -94,14 +94,13 @@ def main(
     valid_files = find_files(valid) if valid else []
     files = without(find_files(data), valid_files)
     finish_files = without(find_files(finish_with), valid_files) if finish_with else []
-    flags["n_threads"] = n_threads or min(cores(), batch_size)
+    model = load(model_size, models_dir) if model_size else None
+    sizes = sizes_for(flags, model.config if model else Config(**NEW_MODEL))
+    flags |= sizes | {"n_threads": n_threads or min(cores(), batch_size)}
     goes_on = same_run(out, flags)
-    if model_size:
-        model = load(model_size, models_dir)
-    else:
+    if model is None:
         if not (goes_on and (out / "merges.txt").exists()):
             save_encoder(train_encoder(dict.fromkeys(files), vocab_size), out)
-        sizes = {"n_layer": n_layer, "n_embd": n_embd, "n_head": n_head, "n_ctx": n_ctx}
         model = new_model(load_encoder(out), sizes, seed)
     recipe = recipe_for(flags, model.config)
     main_text, finish_text, valid_text = texts(
@@ -133,6 +132,21 @@ def same_run(out, flags):
         (out / stale).unlink(missing_ok=True)
     write_text(path, json.dumps(flags, indent=2) + "\n")
     return False
+
+
+def sizes_for(flags, model):
+    """The sizes that are asked for or, where none is, the model's: the config's.
+
+    Raises UsageError where a model that is to be trained further can't have them.
+    """
+    sizes = {name: flags[name] or getattr(model, name) for name in NEW_MODEL}
+    for name, size in sizes.items() if flags["model_size"] else ():
+        own = getattr(model, name)
+        if size > own or (size < own and name != "n_ctx"):
+            raise UsageError(f"--{name} {size} doesn't fit the model to start from, whose is {own}")
+    if sizes["n_embd"] % sizes["n_head"]:
+        raise UsageError("--n_embd {n_embd} can't be split among --n_head {n_head}".format(**sizes))
+    return sizes
 
 
 def new_model(encoder, sizes, seed):

@@ -24,7 +24,7 @@ from picogpt.perplexity import token_losses
 from picogpt.svg import line_chart
 from picogpt.tree import tree_map
 
-BETAS = (0.9, 0.99)  # with few tokens a step, a longer memory of the squares than for large batches
+BETAS = (0.9, 0.99)  # 0.95 is usual with large batches, 0.999 is AdamW's own
 SAVE_SECONDS = 300  # from one checkpoint to the next
 VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
 
@@ -32,7 +32,7 @@ VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
 def init_params(config, rng):
     """Random parameters to start from: small and normal, as in Radford et al. 2019, sec. 2.3.
 
-    What is added to the residual stream, 2 * n_layer times, starts smaller by the root of that.
+    The c_proj matrices add to the residual stream 2 * n_layer times and start smaller by its root.
     """
 
     def draw(leaf):
@@ -104,6 +104,7 @@ class Recipe:
     seed: int
     n_threads: int
     first_trained_block: int
+    n_ctx: int  # tokens of a window
 
     @property
     def valid_every(self):
@@ -139,10 +140,10 @@ def train_step(model, state, windows, step, recipe, summed):
 def train(model, text_at, valid, out, recipe):
     """Train a model, from the checkpoint in `out` where there is one; the trained model.
 
-    text_at(step) are the tokens `[n]` that a step reads from, and where their lines begin, or None;
-    `valid` are those held back. Into the
-    folder `out` go checkpoint.safetensors every SAVE_SECONDS, log.jsonl and curve.svg. Raises
-    KeyboardInterrupt, after saving, when Ctrl-C was pressed.
+    text_at(step) is the tokens `[n]` that a step reads from, and where their lines begin, or None;
+    `valid` is the same of those held back. Into the folder `out` go checkpoint.safetensors every
+    SAVE_SECONDS, log.jsonl and curve.svg. Raises KeyboardInterrupt, after saving, when Ctrl-C was
+    pressed.
     """
     from tqdm import tqdm
 
@@ -160,7 +161,7 @@ def train(model, text_at, valid, out, recipe):
             started = time.monotonic()
             tokens, lines = text_at(step)
             windows = batch_at(
-                step, tokens, model.config.n_ctx, recipe.batch_size, recipe.seed, lines
+                step, tokens, recipe.n_ctx, recipe.batch_size, recipe.seed, lines
             )
             loss = train_step(model, state, windows, step, recipe, summed)
             step += 1

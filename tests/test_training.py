@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 SIZE = ["--n_layer", "2", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "280"]
 RECIPE = Recipe(
     n_steps=20, batch_size=4, accumulate=1, learning_rate=1e-2, warmup=2, weight_decay=0.1,
-    max_norm=1.0, dropout=0.0, seed=0, n_threads=1, first_trained_block=0,
+    max_norm=1.0, dropout=0.0, seed=0, n_threads=1, first_trained_block=0, n_ctx=32,
 )  # fmt: skip
 
 
@@ -176,6 +176,22 @@ def test_top_layers_from_a_checkpoint(text, tmp_path):
     assert sizes[0] < 0.6 * sizes[1]
 
 
+def test_a_model_to_start_from_keeps_its_size_but_windows_may_be_shorter(text, tmp_path, capsys):
+    start, out = tmp_path / "start", tmp_path / "out"
+    assert call(main, command(text, start, 2)) == 0
+    capsys.readouterr()
+    argv = ["--data", str(text), "--out", str(out), "--n_steps", "2", "--model_size", str(start)]
+    for flags in (["--n_layer", "3"], ["--n_embd", "8"], ["--n_ctx", "17"]):
+        assert call(main, [*argv, *flags]) == 2
+        assert f"{' '.join(flags)} doesn't fit" in capsys.readouterr().err
+        assert not out.exists()
+    assert call(main, [*argv, "--n_ctx", "8", "--batch_size", "1", "--n_threads", "1"]) == 0
+    assert load(out).config.n_ctx == 16
+    short = (out / "model.safetensors").read_bytes()
+    assert call(main, [*argv[:3], str(tmp_path / "long"), *argv[4:], "--batch_size", "1"]) == 0
+    assert short != (tmp_path / "long" / "model.safetensors").read_bytes()
+
+
 def test_what_an_older_model_left_in_the_folder_is_not_read(text, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("quite another text\n" * 500, encoding="utf-8")
@@ -221,6 +237,7 @@ def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
     ("more", "told"),
     [
         (["--n_embd", "15"], "n_embd"),
+        (["--n_layer", "0"], "n_layer"),
         (["--top_k_layers", "1"], "model_size"),
         (["--finish_share", "2"], "finish_share"),
         (["--batch_size", "0"], "batch_size"),
