@@ -123,6 +123,23 @@ def train(model, poems, place, top_k_layers, seed, options):
     state_path.unlink(missing_ok=True)
 
 
+def finish(model, data, out, lines, sampling, rng):
+    """Write on from the course's openings, into the course's files, and print how good it is."""
+    from tqdm import tqdm
+
+    openings = {split: read_sonnets(data / SONNET_FILES[split]) for split in ("openings", "test")}
+    truths = read_sonnets(data / SONNET_FILES["truth"])
+    if len(truths) != len(openings["openings"]):
+        raise DataError(f"{data / SONNET_FILES['truth']} has not as many poems as the openings")
+    written = {
+        split: [write_on(model, poem + "\n", *sampling, rng) for poem in tqdm(some, disable=None)]
+        for split, some in openings.items()
+    }
+    write_sonnets(out / "generated_sonnets_dev.txt", written["openings"])
+    write_sonnets(out / "generated_sonnets.txt", written["test"])
+    print_scores(written["openings"], openings["openings"], truths, lines, rng)
+
+
 def main(
     *,
     write: str | None = None,
@@ -156,8 +173,6 @@ def main(
         model_size: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id; without it 124M, or tiny.
         models_dir: where models are kept.
     """
-    from tqdm import tqdm
-
     at_least(0, seed=seed, lr=lr)
     at_least(1, top_k_layers=top_k_layers, epochs=epochs, batch_size=batch_size)
     at_least(1, candidates=candidates)
@@ -176,18 +191,7 @@ def main(
     if write is not None:
         print(write_on(model, write, *sampling, rng))
         return
-    openings = {split: read_sonnets(data / SONNET_FILES[split]) for split in ("openings", "test")}
-    truths = read_sonnets(data / SONNET_FILES["truth"])
-    if len(truths) != len(openings["openings"]):
-        raise DataError(f"{data / SONNET_FILES['truth']} has not as many poems as the openings")
-    written = {
-        split: [write_on(model, poem + "\n", *sampling, rng) for poem in tqdm(some, disable=None)]
-        for split, some in openings.items()
-    }
-    write_sonnets(out / "generated_sonnets_dev.txt", written["openings"])
-    write_sonnets(out / "generated_sonnets.txt", written["test"])
-    lines = "\n".join(poems).split("\n")
-    print_scores(written["openings"], openings["openings"], truths, lines, rng)
+    finish(model, data, out, "\n".join(poems).split("\n"), sampling, rng)
     print(f"\n{out} holds the sonnets and, in {place.name}, the model")
 
 

@@ -95,7 +95,8 @@ def main(
     files = without(find_files(data), valid_files)
     finish_files = without(find_files(finish_with), valid_files) if finish_with else []
     model = load(model_size, models_dir) if model_size else None
-    sizes = sizes_for(flags, model.config if model else Config(**NEW_MODEL))
+    own = {name: getattr(model.config, name) for name in NEW_MODEL} if model else None
+    sizes = sizes_for(flags, own)
     flags |= sizes | {"n_threads": n_threads or min(cores(), batch_size)}
     goes_on = same_run(out, flags)
     if model is None:
@@ -134,16 +135,16 @@ def same_run(out, flags):
     return False
 
 
-def sizes_for(flags, model):
-    """The sizes that are asked for or, where none is, the model's: the config's.
+def sizes_for(flags, own=None):
+    """The sizes asked for; where none is, NEW_MODEL's or, with a model to start from, its own.
 
-    Raises UsageError where a model that is to be trained further can't have them.
+    Raises UsageError where they contradict: windows may be shorter, nothing else can change.
     """
-    sizes = {name: flags[name] or getattr(model, name) for name in NEW_MODEL}
-    for name, size in sizes.items() if flags["model_size"] else ():
-        own = getattr(model, name)
-        if size > own or (size < own and name != "n_ctx"):
-            raise UsageError(f"--{name} {size} doesn't fit the model to start from, whose is {own}")
+    sizes = {name: flags[name] or (own or NEW_MODEL)[name] for name in NEW_MODEL}
+    for name, size in (own or {}).items():
+        if sizes[name] > size or (sizes[name] < size and name != "n_ctx"):
+            said = f"--{name} {sizes[name]} doesn't fit the model to start from"
+            raise UsageError(f"{said}, whose is {size}")
     if sizes["n_embd"] % sizes["n_head"]:
         raise UsageError("--n_embd {n_embd} can't be split among --n_head {n_head}".format(**sizes))
     return sizes

@@ -69,12 +69,12 @@ def batch_at(step, tokens, n_ctx, batch_size, seed, lines=None):
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
-def valid_loss(model, tokens, lines=None):
+def valid_loss(model, n_ctx, tokens, lines=None):
     """Mean loss in nats a token over the first windows of held-back tokens, and bits per byte."""
-    n, losses, n_bytes = model.config.n_ctx, [], 0
-    starts = np.arange(0, max(len(tokens) - n, 1), n)[:VALID_WINDOWS]
-    for start in starts if lines is None else next_lines(starts, lines, len(tokens) - n):
-        window = tokens[start : start + n + 1]
+    losses, n_bytes = [], 0
+    starts = np.arange(0, max(len(tokens) - n_ctx, 1), n_ctx)[:VALID_WINDOWS]
+    for start in starts if lines is None else next_lines(starts, lines, len(tokens) - n_ctx):
+        window = tokens[start : start + n_ctx + 1]
         losses.append(token_losses(logits(model, window[:-1]), window[1:]))
         n_bytes += len(model.encoder.decode_bytes(window[1:].tolist()))
     losses = np.concatenate(losses)
@@ -160,15 +160,14 @@ def train(model, text_at, valid, out, recipe):
         while step < recipe.n_steps:
             started = time.monotonic()
             tokens, lines = text_at(step)
-            windows = batch_at(
-                step, tokens, recipe.n_ctx, recipe.batch_size, recipe.seed, lines
-            )
+            windows = batch_at(step, tokens, recipe.n_ctx, recipe.batch_size, recipe.seed, lines)
             loss = train_step(model, state, windows, step, recipe, summed)
             step += 1
             speed = round(windows[:, 1:].size / (time.monotonic() - started))
             entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
             if step % recipe.valid_every == 0 or step == recipe.n_steps:
-                entry["valid_loss"], entry["bits_per_byte"] = valid_loss(model, *valid)
+                found = valid_loss(model, recipe.n_ctx, *valid)
+                entry["valid_loss"], entry["bits_per_byte"] = found
             log.add(entry)
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
