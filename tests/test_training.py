@@ -20,7 +20,7 @@ from picogpt.model import load
 from picogpt.optim import new_state
 from picogpt.parallel import blas_threads, cores, openblas, summed_over_threads
 from picogpt.train import main
-from picogpt.training import Recipe, batch_at, init_params, train_step
+from picogpt.training import Recipe, batch_at, init_params, train_step, valid_loss
 from picogpt.tree import tree_leaves, tree_map
 
 ROOT = Path(__file__).parents[1]
@@ -186,7 +186,12 @@ def test_a_model_to_start_from_keeps_its_size_but_windows_may_be_shorter(text, t
         assert f"{' '.join(flags)} doesn't fit" in capsys.readouterr().err
         assert not out.exists()
     assert call(main, [*argv, "--n_ctx", "8", "--batch_size", "1", "--n_threads", "1"]) == 0
-    assert load(out).config.n_ctx == 16
+    model = load(out)
+    assert model.config.n_ctx == 16
+    held = np.load(out / "tokens.npy")
+    loss, _ = valid_loss(model, 8, held[len(held) * 49 // 50 :])
+    told = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["valid_loss"]
+    assert told == pytest.approx(loss, rel=1e-6)
     short = (out / "model.safetensors").read_bytes()
     assert call(main, [*argv[:3], str(tmp_path / "long"), *argv[4:], "--batch_size", "1"]) == 0
     assert short != (tmp_path / "long" / "model.safetensors").read_bytes()
