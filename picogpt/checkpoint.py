@@ -10,10 +10,17 @@ from picogpt.tree import tree_leaves, tree_paths
 
 
 def save_state(path, tree, meta):
-    """Write a tree of arrays, and `meta`, what JSON can hold, to one safetensors file."""
+    """Write a tree of arrays, and `meta`, what JSON can hold, to one safetensors file.
+
+    An array that is stored column by column is written as its transpose, NAME.T, and comes back
+    as it was: a product of the same numbers in another order is rounded differently.
+    """
     from safetensors.numpy import save_file
 
-    arrays = dict(zip(tree_leaves(tree_paths(tree)), tree_leaves(tree), strict=True))
+    arrays = {}
+    for name, array in zip(tree_leaves(tree_paths(tree)), tree_leaves(tree), strict=True):
+        by_rows = array.flags.c_contiguous
+        arrays[name if by_rows else f"{name}.T"] = array if by_rows else array.T
     with written_beside(path) as partial:
         save_file(arrays, partial, {"meta": json.dumps([list(arrays), meta])})
 
@@ -30,11 +37,12 @@ def load_state(path):
         with safe_open(path, "numpy") as file:
             names, meta = json.loads(file.metadata()["meta"])  # the file has an order of its own
             for name in names:
-                *branches, leaf = name.split(".")
+                *branches, leaf = name.removesuffix(".T").split(".")
                 branch = tree
                 for key in branches:
                     branch = branch.setdefault(key, {})
-                branch[leaf] = file.get_tensor(name)
+                array = file.get_tensor(name)
+                branch[leaf] = array.T if name.endswith(".T") else array
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): delete it to start anew") from error
     return _lists(tree), meta

@@ -55,7 +55,8 @@ def layer_norm_backward(dy, x, g, eps=1e-5):
 # db_j = sum_t dy_tj. Each is a product again; the shapes leave only one way to write it.
 def linear_backward(dy, x, w):
     """dy `[n_tokens, n_out]`, x `[n_tokens, n_in]` -> dx like x, dw like w, db `[n_out]`."""
-    return dy @ w.T, x.T @ dy, dy.sum(axis=0)
+    dw = np.matmul(x.T, dy, out=np.empty_like(w))  # x.T @ dy, stored in w's order (see params.py)
+    return dy @ w.T, dw, dy.sum(axis=0)
 
 
 # y = weights v, weights = softmax(scale q k^T + mask). The mask is a constant, so it drops out;

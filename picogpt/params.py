@@ -2,7 +2,10 @@
 
 {wte, wpe, blocks: [{ln_1: {g, b}, attn: {c_attn: {w, b}, c_proj: {w, b}}, ln_2: {g, b},
 mlp: {c_fc: {w, b}, c_proj: {w, b}}}], ln_f: {g, b}}, matrices [in, out] as Hugging Face keeps
-GPT-2's; `lm_head` [n_vocab, n_embd] only where a checkpoint unties it.
+GPT-2's; `lm_head` [n_vocab, n_embd] only where a checkpoint unties it. Only their order in memory
+differs: a block's large matrices lie there column by column, because one row times such a matrix is
+a tenth to a third faster (tests/benchmarks/layout.py), and writing a token is little else. NumPy
+knows (`w.flags`) and no formula has to; only `w.reshape(-1)` then is a copy, `w.ravel("K")` is not.
 
 A safetensors file is 8 bytes that give the length of a JSON header, the header (name -> dtype,
 shape, place), and the numbers (github.com/huggingface/safetensors, "Format").
@@ -22,6 +25,7 @@ from picogpt.tree import tree_map
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGE = 2**19  # numbers in a matrix that is worth laying out anew: a smaller one stays in cache
 
 
 def checkpoint_tree(config):
@@ -62,10 +66,11 @@ def checkpoint_tree(config):
 def load_params(folder, config):
     """Read a model folder's weights as float32 into the parameter dict.
 
-    Aligned float32 data are memory-mapped, copy on write; others are read once into memory of
-    their own. There is an `lm_head` where the config unties it, or where the file has one that is
-    not wte, whatever the config says: transformers goes by that, too. Raises CheckpointError, which
-    names the file or tensor that is missing or wrong.
+    Aligned float32 data are memory-mapped, copy on write; others, and the large matrices that are
+    laid out anew, are read once into memory of their own. There is an `lm_head` where the config
+    unties it, or where the file has one that is not wte, whatever the config says: transformers
+    goes by that, too. Raises CheckpointError, which names the file or tensor that is missing or
+    wrong.
     """
     tensors = {}
     for path in weight_files(Path(folder)):
@@ -81,7 +86,7 @@ def load_params(folder, config):
             raise CheckpointError(
                 f"{folder}: tensor {name} is {list(found)}, config.json asks for {list(shape)}"
             )
-        return read()
+        return read(columns=name.startswith("h.") and len(shape) == 2 and math.prod(shape) >= LARGE)
 
     tied = config.tie_word_embeddings
     if tied and "lm_head.weight" in tensors:
@@ -159,15 +164,23 @@ def find_tensor(path, data, start, entry):
         raise ValueError(f"place {begin} to {end} of a tensor doesn't match its shape {shape}")
     begin, end = start + begin, start + end
 
-    def read():
-        if entry["dtype"] == "F32" and begin % dtype.itemsize == 0:
+    def read(columns=False):
+        if entry["dtype"] == "F32" and begin % dtype.itemsize == 0 and not columns:
             return data[begin:end].view(dtype).reshape(shape)
         # NumPy computes at a third of its speed on numbers that straddle their natural places,
         # as those in the hub's own GPT-2 file do, whose header is 14,283 bytes long
         array = np.fromfile(path, dtype, math.prod(shape), offset=begin).reshape(shape)
-        return as_float32(array)
+        return column_major(array) if columns else as_float32(array)
 
     return shape, read
+
+
+def column_major(w, n_rows=16):
+    """The matrix `[n_in, n_out]` as float32 whose columns lie one after the other in memory."""
+    columns = np.empty(w.shape, np.float32, order="F")
+    for i in range(0, len(w), n_rows):  # a few rows at a time: 3 times as fast as all at once
+        columns[i : i + n_rows] = as_float32(w[i : i + n_rows])
+    return columns
 
 
 def as_float32(array):

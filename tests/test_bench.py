@@ -34,9 +34,16 @@ def test_the_products_are_all_that_a_token_is_multiplied_by(tied):
     if not tied:
         del params["wte"]  # looked up, not multiplied
     assert read == sum(w.size for w in tree_leaves(params) if w.ndim == 2)
-    widths = {24: np.ones((3, 24), np.float32), 96: np.ones((3, 96), np.float32)}
-    for flip in (False, True):
-        bench.multiply(widths, blocks + head, flip)  # the shapes fit in both layouts
+    assert bench.product_time(blocks + head, n_rows=3) > 0
+
+
+def test_both_orders_in_memory_are_tried_and_neither_is_a_copy():
+    w = np.ones((3, 5), np.float32)
+    for matrix in (w, np.asfortranarray(w)):
+        by_rows, by_columns = (bench.stored(matrix, order) for order in "CF")
+        assert by_rows.shape == by_columns.shape == (3, 5)
+        assert by_rows.flags.c_contiguous and by_columns.flags.f_contiguous
+        assert np.shares_memory(by_rows, matrix) and np.shares_memory(by_columns, matrix)
 
 
 def test_decode_goes_on_from_what_prefill_read():

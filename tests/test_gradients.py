@@ -58,6 +58,14 @@ def test_linear():
     check(kernels.linear, {"x": x, "w": w, "b": b}, dy, {"x": dx, "w": dw, "b": db})
 
 
+def test_the_gradient_of_a_matrix_stored_by_columns_is_stored_so_too():
+    x, w, dy = draw(4, 3), draw(3, 5, seed=1), draw(4, 5, seed=3)
+    for stored in (w, np.asfortranarray(w)):
+        _, dw, _ = gradients.linear_backward(dy, x, stored)
+        assert dw.flags.c_contiguous == stored.flags.c_contiguous
+        np.testing.assert_allclose(dw, x.T @ dy, rtol=1e-12)
+
+
 @pytest.mark.parametrize("n_q", [5, 2])
 @pytest.mark.parametrize("scale", [None, 0.7])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])

@@ -18,6 +18,11 @@ N_HEAD = CONFIG.n_head
 IDS = np.random.default_rng(1).integers(0, CONFIG.n_vocab, 150)
 
 
+# as params.py stores large matrices: column by column
+BY_COLUMNS = PARAMS | {"blocks": tree_map(np.asfortranarray, PARAMS["blocks"])}
+in_both_orders = pytest.mark.parametrize("params", [PARAMS, BY_COLUMNS], ids=["rows", "columns"])
+
+
 def draw(*shape, seed=2, dtype=np.float32):
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
@@ -160,29 +165,40 @@ def test_the_lectures_loop_and_ours_choose_the_same_tokens():
     assert got == expected
 
 
+@pytest.mark.parametrize("n_rows", [1, 8, 64, 65])
+def test_the_order_of_a_matrix_in_memory_changes_nothing(n_rows):
+    x, (w, b) = draw(n_rows, CONFIG.n_embd), BLOCK["mlp"]["c_fc"].values()
+    by_columns = kernels.linear(x, np.asfortranarray(w), b)
+    assert by_columns.shape == (n_rows, 4 * CONFIG.n_embd)
+    assert np.abs(by_columns - (x @ w + b)).max() < 1e-5
+
+
+@in_both_orders
 @pytest.mark.parametrize("steps", [[150], [1] * 150, [10, *[1] * 140], [64, 64, 22], [70, 1, 79]])
-def test_with_cache_is_without(steps):
+def test_with_cache_is_without(steps, params):
     caches = caches_for()
-    parts = [gpt2(part, caches=caches) for part in np.split(IDS, np.cumsum(steps)[:-1])]
+    parts = [gpt2(part, params, caches=caches) for part in np.split(IDS, np.cumsum(steps)[:-1])]
     assert np.abs(np.concatenate(parts) - gpt2(IDS)).max() < 1e-5
     assert all(block["length"] == 150 for block in caches[0])
 
 
-def test_batched_is_alone_with_and_without_caches():
+@in_both_orders
+def test_batched_is_alone_with_and_without_caches(params):
     sequences = np.split(IDS, [1, 6, 80])
     lengths = [len(ids) for ids in sequences]
-    alone = [gpt2(ids) for ids in sequences]
-    batched = gpt2(IDS, lengths=lengths)
+    alone = [gpt2(ids, params) for ids in sequences]
+    batched = gpt2(IDS, params, lengths=lengths)
     assert np.abs(batched - np.concatenate(alone)).max() < 1e-5
-    last = gpt2(IDS, lengths=np.array(lengths), last_only=True)
+    last = gpt2(IDS, params, lengths=np.array(lengths), last_only=True)
     assert np.abs(last - np.stack([rows[-1] for rows in alone])).max() < 1e-5
 
     caches = caches_for(4)  # each sequence has its own past when the rest of it comes
     halves = [np.split(ids, [(len(ids) + 1) // 2]) for ids in sequences]
-    gpt2(np.concatenate([a for a, _ in halves]), lengths=[len(a) for a, _ in halves], caches=caches)
+    begun = [a for a, _ in halves]
+    gpt2(np.concatenate(begun), params, lengths=[len(a) for a in begun], caches=caches)
     rest = [(i, b) for i, (_, b) in enumerate(halves) if len(b)]
     continued = gpt2(
-        np.concatenate([b for _, b in rest]), lengths=[len(b) for _, b in rest],
+        np.concatenate([b for _, b in rest]), params, lengths=[len(b) for _, b in rest],
         caches=[caches[i] for i, _ in rest], last_only=True,
     )  # fmt: skip
     assert len(rest) == 3

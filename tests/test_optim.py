@@ -168,7 +168,7 @@ def test_the_mask_exempts_from_decay_and_from_nothing_else():
 
 
 def test_arrays_that_cannot_be_changed_in_place_are_refused():
-    params = {"w": np.ones((3, 4)).T}
+    params = {"w": np.ones((4, 6))[:, ::2]}
     with pytest.raises(ValueError, match="contiguous"):
         optim.adamw(params, {"w": np.ones((4, 3))}, optim.new_state(params), 0.1)
 
@@ -181,6 +181,21 @@ def test_a_gradient_may_have_another_layout():
         optim.adamw(params, {"w": grad}, optim.new_state(params), 0.1)
         both.append(params["w"])
     assert np.array_equal(*both)
+
+
+def test_parameters_may_be_stored_by_columns(monkeypatch):
+    monkeypatch.setattr(optim, "CHUNK", 5)
+    start, grads = np.random.default_rng(0).standard_normal((2, 4, 3))
+    both = []
+    for order in "CF":
+        params = {"w": start.copy(order)}
+        state = optim.new_state(params)
+        for grad in (grads, grads.copy("F"), -grads):
+            optim.adamw(params, {"w": grad}, state, 0.1)
+        assert params["w"].flags[f"{order}_CONTIGUOUS"]
+        both.append([params["w"], state["m"]["w"], state["v"]["w"]])
+    assert all(map(np.array_equal, *both))
+    assert optim.global_norm({"w": grads.copy("F")}) == pytest.approx(np.linalg.norm(grads))
 
 
 def test_the_schedule_rises_in_a_line_and_falls_along_half_a_cosine():

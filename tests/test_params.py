@@ -14,7 +14,7 @@ from models import misalign, random_params, small_config, small_folder, write_sa
 from safetensors.numpy import load_file, save_file
 
 from picogpt.errors import CheckpointError
-from picogpt.params import checkpoint_tree, load_params, save_params
+from picogpt.params import checkpoint_tree, column_major, load_params, save_params
 from picogpt.tree import tree_leaves
 
 CONFIG = small_config()
@@ -39,7 +39,8 @@ def encoded(tensors, code="F32"):
 def assert_same(params, expected=PARAMS):
     for name, array, wanted in zip(NAMES, tree_leaves(params), tree_leaves(expected), strict=True):
         assert array.dtype == np.float32, name
-        assert array.flags.aligned and array.flags.c_contiguous and array.flags.writeable, name
+        assert array.flags.aligned and array.flags.writeable, name
+        assert array.flags.c_contiguous or array.flags.f_contiguous, name
         assert np.array_equal(array, wanted), name
 
 
@@ -70,6 +71,29 @@ def test_writing_to_a_mapped_array_does_not_change_the_file(tmp_path):
         array += 1
     assert params["wte"][0, 0] == PARAMS["wte"][0, 0] + 1
     assert_same(load_params(tmp_path, CONFIG))
+
+
+@pytest.mark.parametrize("kind", ["aligned", "misaligned", "float16"])
+def test_the_blocks_large_matrices_are_laid_out_by_columns(tmp_path, kind, monkeypatch):
+    save_params(PARAMS, CONFIG, tmp_path, np.float16 if kind == "float16" else np.float32)
+    if kind == "misaligned":
+        misalign(tmp_path)
+    usual = load_params(tmp_path, CONFIG)
+    monkeypatch.setattr("picogpt.params.LARGE", 24 * 72)  # c_attn and mlp are as large
+    params = load_params(tmp_path, CONFIG)
+    assert_same(params, tree_leaves(usual))
+    for block in params["blocks"]:
+        for dense in (block["attn"]["c_attn"], block["mlp"]["c_fc"], block["mlp"]["c_proj"]):
+            w = dense.pop("w")
+            assert w.flags.f_contiguous and w.flags.aligned and not is_mapped(w)
+    assert all(a.flags.c_contiguous for a in tree_leaves(params))  # all the others
+    assert all(is_mapped(a) for a in tree_leaves(params)) == (kind == "aligned")
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 16, 50])
+def test_by_columns_is_the_same_matrix(n_rows):
+    w = np.random.default_rng(0).standard_normal((33, 5), np.float32)
+    assert np.array_equal(column_major(w, n_rows), w)
 
 
 @pytest.mark.parametrize("prefix", ["", "transformer."])

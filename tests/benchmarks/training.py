@@ -25,6 +25,8 @@ from models import random_params  # noqa: E402
 from picogpt import backprop, kernels, optim  # noqa: E402
 from picogpt.config import Config  # noqa: E402
 from picogpt.parallel import blas_kernel  # noqa: E402
+from picogpt.params import LARGE, column_major  # noqa: E402
+from picogpt.tree import tree_map  # noqa: E402
 
 LENGTHS = [128] * 4
 TOP = 10  # the first trained block when only the top two layers train
@@ -37,11 +39,17 @@ def batch():
     return ids[:-1], ids[1:]
 
 
+def as_loaded(w):
+    """A block's array in the order in memory that load_params gives it."""
+    return column_major(w) if w.ndim == 2 and w.size >= LARGE else w
+
+
 class Ours:
     """One step by picogpt; `top`: the top two layers on kept activations."""
 
     def __init__(self, top=False):
         self.params, self.first = random_params(CONFIG, std=0.02), TOP if top else 0
+        self.params["blocks"] = tree_map(as_loaded, self.params["blocks"])
         self.ids, self.targets = batch()
         trained = self.params
         self.hidden = None

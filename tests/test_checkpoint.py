@@ -1,0 +1,33 @@
+"""A tree of arrays in one file: what is written comes back, to the order in memory."""
+
+import numpy as np
+import pytest
+
+from picogpt.checkpoint import load_state, save_state
+from picogpt.errors import CheckpointError
+
+
+def test_arrays_come_back_as_they_were_stored(tmp_path):
+    w = np.random.default_rng(0).standard_normal((3, 5), np.float32)
+    tree = {"blocks": [{"w": w}, {"w": np.asfortranarray(w), "b": w[0]}], "empty": np.ones((0, 2))}
+    save_state(tmp_path / "state", tree, {"step": 7, "history": [1.5]})
+    back, meta = load_state(tmp_path / "state")
+    assert meta == {"step": 7, "history": [1.5]}
+    assert list(back) == ["blocks", "empty"] and back["empty"].shape == (0, 2)
+    (by_rows, by_columns), (first, second) = back["blocks"], tree["blocks"]
+    for found, stored in ((by_rows, first), (by_columns, second)):
+        assert found.keys() == stored.keys()
+        for name, array in stored.items():
+            assert np.array_equal(found[name], array) and found[name].dtype == np.float32
+            assert found[name].flags.c_contiguous == array.flags.c_contiguous
+            assert found[name].flags.f_contiguous == array.flags.f_contiguous
+
+
+@pytest.mark.parametrize("n_bytes", [0, 4, 100, -1])
+def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, n_bytes):
+    path = tmp_path / "state"
+    save_state(path, {"w": np.ones((3, 5))}, {})
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    with pytest.raises(CheckpointError, match="damaged") as caught:
+        load_state(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
