@@ -9,8 +9,6 @@ Signatures are those of picoGPT (Jay Mody, "GPT in 60 Lines of NumPy", 2023); th
 Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
 """
 
-from itertools import accumulate
-
 import numpy as np
 
 
@@ -110,10 +108,13 @@ def cut(lengths, n_tokens):
     """
     if lengths is None:
         return [slice(0, n_tokens)]
-    ends = list(accumulate(lengths))
-    if not ends or ends[-1] != n_tokens or min(lengths) < 1:
+    pieces, start = [], 0
+    for n in lengths:
+        pieces.append(slice(start, start + n))
+        start += n
+    if not pieces or start != n_tokens or min(lengths) < 1:
         raise ValueError(f"lengths {list(lengths)} must be positive and add up to {n_tokens}")
-    return [slice(end - n, end) for n, end in zip(lengths, ends)]
+    return pieces
 
 
 def split_heads(x, n_head):
