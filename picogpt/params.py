@@ -165,22 +165,31 @@ def find_tensor(path, data, start, entry):
     begin, end = start + begin, start + end
 
     def read(columns=False):
-        if entry["dtype"] == "F32" and begin % dtype.itemsize == 0 and not columns:
+        if columns:
+            return read_columns(path, begin, dtype, shape)
+        if entry["dtype"] == "F32" and begin % dtype.itemsize == 0:
             return data[begin:end].view(dtype).reshape(shape)
         # NumPy computes at a third of its speed on numbers that straddle their natural places,
         # as those in the hub's own GPT-2 file do, whose header is 14,283 bytes long
         array = np.fromfile(path, dtype, math.prod(shape), offset=begin).reshape(shape)
-        return column_major(array) if columns else as_float32(array)
+        return as_float32(array)
 
     return shape, read
 
 
-def column_major(w, n_rows=16):
-    """The matrix `[n_in, n_out]` as float32 whose columns lie one after the other in memory."""
-    columns = np.empty(w.shape, np.float32, order="F")
-    for i in range(0, len(w), n_rows):  # a few rows at a time: 3 times as fast as all at once
-        columns[i : i + n_rows] = as_float32(w[i : i + n_rows])
-    return columns
+def read_columns(path, begin, dtype, shape, n_rows=16):
+    """The matrix at a place in a file, as float32 whose columns lie one after the other in memory.
+
+    The file has it row by row; n_rows at a time stay in cache on their way, which is three times as
+    fast as turning the whole.
+    """
+    w = np.empty(shape, np.float32, order="F")
+    with path.open("rb") as file:
+        file.seek(begin)
+        for i in range(0, len(w), n_rows):
+            rows = w[i : i + n_rows]
+            rows[:] = as_float32(np.fromfile(file, dtype, rows.size).reshape(rows.shape))
+    return w
 
 
 def as_float32(array):

@@ -25,7 +25,7 @@ from models import random_params  # noqa: E402
 from picogpt import backprop, kernels, optim  # noqa: E402
 from picogpt.config import Config  # noqa: E402
 from picogpt.parallel import blas_kernel  # noqa: E402
-from picogpt.params import LARGE, column_major  # noqa: E402
+from picogpt.params import LARGE  # noqa: E402
 from picogpt.tree import tree_map  # noqa: E402
 
 LENGTHS = [128] * 4
@@ -41,7 +41,7 @@ def batch():
 
 def as_loaded(w):
     """A block's array in the order in memory that load_params gives it."""
-    return column_major(w) if w.ndim == 2 and w.size >= LARGE else w
+    return np.asfortranarray(w) if w.ndim == 2 and w.size >= LARGE else w
 
 
 class Ours:
