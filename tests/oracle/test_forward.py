@@ -266,4 +266,4 @@ def test_every_leaf_of_a_hub_like_file_is_aligned(gpt2_124m):
     folder, _ = gpt2_124m
     params = our_model(misalign(folder)).params
     for array in tree_leaves(params):
-        assert array.flags.aligned and array.flags.c_contiguous and array.ctypes.data % 4 == 0
+        assert array.flags.aligned and array.ctypes.data % 4 == 0
