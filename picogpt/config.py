@@ -62,10 +62,10 @@ class Config:
 
 HUGGING_FACE_NAMES = {"n_vocab": "vocab_size", "n_ctx": "n_positions"}  # the others are the same
 OTHER_NAMES = {  # which transformers reads as well, and prefers
-    "n_ctx": "max_position_embeddings",
-    "n_embd": "hidden_size",
-    "n_head": "num_attention_heads",
-    "n_layer": "num_hidden_layers",
+    "max_position_embeddings": "n_ctx",
+    "hidden_size": "n_embd",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
 }
 
 
@@ -80,12 +80,9 @@ def load_config(folder):
     values = read_json(path)
     if values.get("model_type", "gpt2") != "gpt2":
         raise CheckpointError(f"{path}: model_type is {values['model_type']!r}, only gpt2 can run")
-    known = {}
-    for field in fields(Config):
-        name = HUGGING_FACE_NAMES.get(field.name, field.name)
-        for key in (name, OTHER_NAMES.get(field.name)):
-            if key in values:
-                known[field.name] = values[key]
+    names = {HUGGING_FACE_NAMES.get(field.name, field.name): field.name for field in fields(Config)}
+    names |= OTHER_NAMES
+    known = {name: values[key] for key, name in names.items() if key in values}
     return check(Config(**known), values, path)
 
 
