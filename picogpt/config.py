@@ -97,9 +97,8 @@ def check(config, values, path):
     if values.get("add_cross_attention"):
         raise CheckpointError(f"{path}: add_cross_attention is set, which is not supported")
     for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer", "n_inner"):
-        n = getattr(config, name)
-        optional = name == "n_inner" and n is None
-        require(optional or type(n) is int and n > 0, name, "a whole number above 0")
+        n = config.d_inner if name == "n_inner" else getattr(config, name)
+        require(type(n) is int and n > 0, name, "a whole number above 0")
     require(config.n_embd % config.n_head == 0, "n_embd", f"a multiple of n_head {config.n_head}")
     eps = config.layer_norm_epsilon
     require(type(eps) in (int, float) and 0 < eps < 1, "layer_norm_epsilon", "between 0 and 1")
