@@ -212,15 +212,13 @@ def _check_vocab(vocab):
 
 def _check_merges(merges, vocab):
     """Raise ValueError unless merges join tokens to tokens and make each that begins with Ġ."""
-    made = set()
     for merge in merges:
         parts = merge.split(" ")
         if len(parts) != 2 or not vocab.keys() >= {*parts, "".join(parts)}:
             raise ValueError(f"{merge!r} is no merge of tokens in the vocabulary")
-        made.add("".join(parts))
-    space = SYMBOL_OF_BYTE[ord(" ")]
+    made = {"Ġ", *(merge.replace(" ", "") for merge in merges)}
     for token in vocab:
-        if token.startswith(space) and token not in made and token != space:
+        if token.startswith("Ġ") and token not in made:
             raise ValueError(f"no merge makes {token!r} of the vocabulary: it may be cut off")
 
 
