@@ -233,13 +233,10 @@ def save_encoder(encoder, folder):
         "add_prefix_space": encoder.add_prefix_space,
         "added_tokens_decoder": added,
     }
-    files = {
-        "vocab.json": json.dumps(encoder.vocab, ensure_ascii=False),
-        "merges.txt": "\n".join(["#version: 0.2", *encoder.merges, ""]),
-        "tokenizer_config.json": json.dumps(config, indent=2, ensure_ascii=False) + "\n",
-    }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        write_text(folder / name, text)
+    write_text(folder / "vocab.json", json.dumps(encoder.vocab, ensure_ascii=False))
+    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *encoder.merges, ""]))
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    write_text(folder / "tokenizer_config.json", text)
     (folder / "tokenizer.json").unlink(missing_ok=True)  # transformers would read that instead
