@@ -32,11 +32,10 @@ def count_pieces(files, progress=True):
     """Count the pieces of the files, {piece: count}, line by line: memory holds no whole file."""
     from tqdm import tqdm
 
-    files = [Path(file) for file in files]
     pieces = Counter()
     for file in tqdm(files, "counting words", disable=None if progress else True):
         try:
-            with file.open("rb") as lines:  # in bytes a line ends at \n alone, and keeps it
+            with Path(file).open("rb") as lines:  # in bytes a line ends at \n alone, and keeps it
                 for line in lines:
                     pieces.update(PIECES.findall(line.decode("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
