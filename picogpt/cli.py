@@ -107,10 +107,8 @@ def read_flag(word, words, kinds):
         near = [kind for kind in kinds if kind.startswith(name)] or get_close_matches(name, kinds)
         hint = f"did you mean --{near[0]}?" if near else "--help shows the flags that there are"
         raise UsageError(f"{said} is no flag of this command: {hint}")
-    if kinds[name] is bool and not equals:
-        return name, "true"
     if not equals:
-        text = next(words, "--")
+        text = "true" if kinds[name] is bool else next(words, "--")
         if text.startswith("--"):
             raise UsageError(f"{said} needs a value; one that begins with -- is {said}=VALUE")
     return name, text
