@@ -64,8 +64,13 @@ def pack(lengths):
     return np.split(order, np.flatnonzero(np.diff(batch)) + 1)
 
 
+load_once = lru_cache(1)(load)
+
+
 def activations(model, sequences, layer, pool):
-    """What `features` computes, of one packed batch."""
+    """What `features` computes, of one packed batch, by a model or by the one at a path."""
+    if not isinstance(model, Model):
+        model = load_once(model)  # in a worker
     lengths = [len(ids) for ids in sequences]
     params, options = model.params, model.config.kernel_options
     x = hidden_states(
@@ -75,14 +80,6 @@ def activations(model, sequences, layer, pool):
     if layer == model.config.n_layer:
         x = layer_norm(x, **params["ln_f"], eps=options["eps"])
     return x if pool == "tokens" else pooled(x, lengths, pool)
-
-
-load_once = lru_cache(1)(load)
-
-
-def work(source, *batch):
-    """What a worker is asked for: one batch, by a model or by the one that it loads from a path."""
-    return activations(source if isinstance(source, Model) else load_once(source), *batch)
 
 
 @contextmanager
@@ -106,7 +103,7 @@ def run_batches(source, batches, layer, pool, executor):
     futures = {}
     try:
         for i, batch in batches.items():
-            futures[executor.submit(work, source, batch, layer, pool)] = i
+            futures[executor.submit(activations, source, batch, layer, pool)] = i
         for future in as_completed(list(futures)):
             yield futures.pop(future), future.result()
     except Exception as error:
