@@ -24,11 +24,6 @@ N_TOKENS = 1024  # of a batch; a run that is stopped loses one at most
 THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
 
 
-def features_dir():
-    """Where commands keep features; the folder can be deleted at any time."""
-    return Path.home() / ".cache" / "picogpt" / "features"
-
-
 def encode_texts(model, texts):
     """The token ids of every text: of an empty one <|endoftext|>, of a long one the last n_ctx."""
     n_ctx = model.config.n_ctx

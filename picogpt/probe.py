@@ -14,7 +14,7 @@ import numpy as np
 from picogpt.checkpoint import load_state, save_state
 from picogpt.cli import at_least, run
 from picogpt.errors import CheckpointError, DataError, UsageError
-from picogpt.features import encode_texts, features, features_dir, fingerprint, processes
+from picogpt.features import encode_texts, features, fingerprint, processes
 from picogpt.finetune import cloze_head, recipe_options, tune
 from picogpt.fit import print_figures
 from picogpt.kernels import linear, softmax
@@ -240,8 +240,9 @@ def main(
     data, examples = load_task(task, data)
     print(f"{task} by {model.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
     folder = str(model.folder.absolute())
+    kept = Path.home() / ".cache" / "picogpt" / "features"  # it can be deleted at any time
     with processes(workers) if workers > 1 else nullcontext() as executor:
-        where = {"keep": features_dir(), "executor": executor, "folder": folder}
+        where = {"keep": kept, "executor": executor, "folder": folder}
         classify(job, model, examples, given, where)
 
 
