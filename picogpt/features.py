@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -77,13 +76,6 @@ def activations(model, sequences, layer, pool):
     return x if pool == "tokens" else pooled(x, lengths, pool)
 
 
-@contextmanager
-def threads():
-    """An executor in this process: a thread for each core, with BLAS kept to one core each."""
-    with blas_threads(1) as alone, ThreadPoolExecutor(cores() if alone else 1) as executor:
-        yield executor
-
-
 def processes(n):
     """An executor of n processes on this machine, whose BLAS threads share its cores out."""
     os.environ.update(dict.fromkeys(THREADS, str(max(1, cores() // n))))
@@ -135,8 +127,8 @@ def features(
     """
     from tqdm import tqdm
 
-    if executor is None:
-        with threads() as executor:
+    if executor is None:  # a thread for each core, with BLAS kept to one core each
+        with blas_threads(1) as alone, ThreadPoolExecutor(cores() if alone else 1) as executor:
             return features(model, sequences, layer, pool, keep=keep, executor=executor)
     layer = model.config.n_layer if layer is None else layer
     lengths = np.array([len(ids) for ids in sequences])
