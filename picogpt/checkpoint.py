@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from picogpt.errors import CheckpointError
 from picogpt.files import written_beside
-from picogpt.tree import tree_leaves, tree_paths
+from picogpt.tree import tree_map, tree_paths
 
 
 def save_state(path, tree, meta):
@@ -18,42 +18,32 @@ def save_state(path, tree, meta):
     from safetensors.numpy import save_file
 
     arrays = {}
-    for name, array in zip(tree_leaves(tree_paths(tree)), tree_leaves(tree), strict=True):
-        by_rows = array.flags.c_contiguous
-        arrays[name if by_rows else f"{name}.T"] = array if by_rows else array.T
+
+    def put(name, array):
+        if not array.flags.c_contiguous:
+            name, array = f"{name}.T", array.T
+        arrays[name] = array
+        return name
+
+    names = tree_map(put, tree_paths(tree), tree)
     with written_beside(path) as partial:
-        save_file(arrays, partial, {"meta": json.dumps([list(arrays), meta])})
+        save_file(arrays, partial, {"tree": json.dumps([names, meta])})
 
 
 def load_state(path):
-    """Read back (tree, meta); a branch whose keys are 0, 1, ... is a list again.
-
-    Raises CheckpointError where the file is damaged.
-    """
+    """Read back (tree, meta); raises CheckpointError where the file is damaged."""
     from safetensors import SafetensorError, safe_open
 
-    tree = {}
+    def take(name):
+        array = file.get_tensor(name)
+        return array.T if name.endswith(".T") else array
+
     try:
         with safe_open(path, "numpy") as file:
-            names, meta = json.loads(file.metadata()["meta"])  # the file has an order of its own
-            for name in names:
-                *branches, leaf = name.removesuffix(".T").split(".")
-                branch = tree
-                for key in branches:
-                    branch = branch.setdefault(key, {})
-                array = file.get_tensor(name)
-                branch[leaf] = array.T if name.endswith(".T") else array
+            names, meta = json.loads(file.metadata()["tree"])
+            return tree_map(take, names), meta
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): delete it to start anew") from error
-    return _lists(tree), meta
-
-
-def _lists(tree):
-    if not isinstance(tree, dict):
-        return tree
-    if tree and all(key.isdigit() for key in tree):
-        return [_lists(tree[str(i)]) for i in range(len(tree))]
-    return {key: _lists(branch) for key, branch in tree.items()}
 
 
 @contextmanager
