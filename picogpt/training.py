@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -153,7 +154,8 @@ def train(model, text_at, valid, out, recipe):
         kept, meta = load_state(path)
         model, step = model._replace(params=kept["params"]), meta["step"]
         state = {"step": step, "m": kept["m"], "v": kept["v"]}
-    log = Log(out, step)
+    log_path = out / "log.jsonl"
+    log = open_log(log_path, step)
     saved = time.monotonic()
     bar = tqdm(total=recipe.n_steps, initial=step, unit="step", disable=None)
     with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
@@ -168,13 +170,13 @@ def train(model, text_at, valid, out, recipe):
             if step % recipe.valid_every == 0 or step == recipe.n_steps:
                 found = valid_loss(model, recipe.n_ctx, *valid)
                 entry["valid_loss"], entry["bits_per_byte"] = found
-            log.add(entry)
+            print(json.dumps(entry), file=log, flush=True)  # at once, so that a plot can follow
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
             if pressed or step == recipe.n_steps or time.monotonic() - saved > SAVE_SECONDS:
                 tree = {"params": model.params, "m": state["m"], "v": state["v"]}
                 save_state(path, tree, {"step": step})
-                log.draw()
+                draw_curve(log_path, out / "curve.svg")
                 saved = time.monotonic()
             if pressed:
                 print(f"stopped after step {step}: the same command goes on", file=sys.stderr)
@@ -182,37 +184,20 @@ def train(model, text_at, valid, out, recipe):
     return model
 
 
-class Log:
-    """log.jsonl, one JSON object a step, and the curve that is drawn from it."""
+def open_log(path, n_steps):
+    """Open a log of one JSON object a step, to write on after its first n_steps: those stay."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    write_text(path, "".join(line + "\n" for line in lines[:n_steps]))
+    return path.open("a", encoding="utf-8", newline="\n")
 
-    def __init__(self, out, n_steps):
-        """Keep n_steps lines of what is there: later ones are from after the checkpoint."""
-        self.path = out / "log.jsonl"
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        write_text(self.path, "".join(line + "\n" for line in lines[:n_steps]))
 
-    def __enter__(self):
-        self.file = self.path.open("a", encoding="utf-8", newline="\n")
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-    def add(self, entry):
-        """Write one step's figures at once, so that a plot can follow."""
-        print(json.dumps(entry), file=self.file, flush=True)
-
-    def draw(self):
-        """Draw the training loss, a mean of every 1 % of the steps, and the validation loss."""
-        entries = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        size = max(1, len(entries) // 100)
-        groups = [entries[i : i + size] for i in range(0, len(entries), size)]
-        series = {
-            "training": [
-                (group[-1]["step"], sum(entry["loss"] for entry in group) / len(group))
-                for group in groups
-            ],
-            "validation": [(e["step"], e["valid_loss"]) for e in entries if "valid_loss" in e],
-        }
-        title = "loss while training"
-        line_chart(self.path.with_name("curve.svg"), series, title, "step", "nats per token")
+def draw_curve(log_path, path):
+    """Draw the training loss, a mean of every 1 % of the steps, and the validation loss."""
+    entries = [json.loads(line) for line in log_path.read_text(encoding="utf-8").splitlines()]
+    size = max(1, len(entries) // 100)
+    groups = [entries[i : i + size] for i in range(0, len(entries), size)]
+    series = {
+        "training": [(group[-1]["step"], fmean(e["loss"] for e in group)) for group in groups],
+        "validation": [(e["step"], e["valid_loss"]) for e in entries if "valid_loss" in e],
+    }
+    line_chart(path, series, "loss while training", "step", "nats per token")
