@@ -107,11 +107,6 @@ class Recipe:
     first_trained_block: int
     n_ctx: int  # tokens of a window
 
-    @property
-    def valid_every(self):
-        """Steps from one look at the held-back text to the next."""
-        return max(1, self.n_steps // 50)
-
 
 def train_step(model, state, windows, step, recipe, summed):
     """One step of AdamW, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
@@ -150,13 +145,14 @@ def train(model, text_at, valid, out, recipe):
 
     path = out / "checkpoint.safetensors"
     state, step = optim.new_state(model.params), 0
+    tree = {"params": model.params, "m": state["m"], "v": state["v"]}
     if path.exists():
         kept, meta = load_state(path)
-        model, step = model._replace(params=kept["params"]), meta["step"]
-        state = {"step": step, "m": kept["m"], "v": kept["v"]}
+        tree_map(np.copyto, tree, kept)
+        state["step"] = step = meta["step"]
     log_path = out / "log.jsonl"
     log = open_log(log_path, step)
-    saved = time.monotonic()
+    saved, valid_every = time.monotonic(), max(1, recipe.n_steps // 50)  # 50 looks at `valid`
     bar = tqdm(total=recipe.n_steps, initial=step, unit="step", disable=None)
     with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
         while step < recipe.n_steps:
@@ -167,14 +163,13 @@ def train(model, text_at, valid, out, recipe):
             step += 1
             speed = round(windows[:, 1:].size / (time.monotonic() - started))
             entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
-            if step % recipe.valid_every == 0 or step == recipe.n_steps:
+            if step % valid_every == 0 or step == recipe.n_steps:
                 found = valid_loss(model, recipe.n_ctx, *valid)
                 entry["valid_loss"], entry["bits_per_byte"] = found
             print(json.dumps(entry), file=log, flush=True)  # at once, so that a plot can follow
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
             if pressed or step == recipe.n_steps or time.monotonic() - saved > SAVE_SECONDS:
-                tree = {"params": model.params, "m": state["m"], "v": state["v"]}
                 save_state(path, tree, {"step": step})
                 draw_curve(log_path, out / "curve.svg")
                 saved = time.monotonic()
