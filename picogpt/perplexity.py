@@ -26,16 +26,13 @@ def windows(chunks, n_ctx):
     A window is n_ctx ids long and starts n_ctx // 2 after the one before, so that every id but the
     first window's is seen with half a context of history or more.
     """
-    stride = max(1, n_ctx // 2)
     window, n_new = [], 0
-    for ids in chunks:
-        window, n_new = window + ids, n_new + len(ids)
-        start = 0
-        while len(window) - start > n_ctx:
-            n_first = n_new - (len(window) - start - n_ctx)  # new ones within this window
-            yield window[start : start + n_ctx], n_first
-            start, n_new = start + stride, n_new - n_first
-        window = window[start:]
+    for id in chain.from_iterable(chunks):
+        if len(window) == n_ctx:
+            yield window, n_new
+            window, n_new = window[max(1, n_ctx // 2) :], 0
+        window.append(id)
+        n_new += 1
     yield window, n_new
 
 
