@@ -48,16 +48,15 @@ def stored(w, order):
     return w.ravel(order="K").reshape(w.shape, order=order)  # no copy
 
 
-def multiply(x, ws):
-    """The products of as many rows with every matrix."""
-    for w in ws:
-        x[len(w)] @ w
-
-
 def product_time(ws, n_rows):
     """Seconds for the products of n_rows rows with every matrix, in the faster layout."""
     x = {n_in: np.ones((n_rows, n_in), np.float32) for n_in in {len(w) for w in ws}}
-    return min(seconds(multiply, x, [stored(w, order) for w in ws]) for order in "CF")
+
+    def multiply(ws):
+        for w in ws:
+            x[len(w)] @ w
+
+    return min(seconds(multiply, [stored(w, order) for w in ws]) for order in "CF")
 
 
 def measure(model, n_rounds, progress):
@@ -68,8 +67,9 @@ def measure(model, n_rounds, progress):
     n_ctx = model.config.n_ctx
     n_steps = max(1, min(16, n_ctx // 4))
     n_long, n_read = min(462, n_ctx - n_steps), min(512, n_ctx)
-    n_short = min(10, n_long)
     batch = [min(n, n_long) for n in (10, 24, 17, 40, 5, 33, 12, 28)]
+    decodes = [(f"decode after {n} tokens", [n]) for n in (min(10, n_long), n_long)]
+    decodes.append((f"decode, {len(batch)} at once", batch))
     blocks, head = matrices(model.params)
     times = {}
 
@@ -81,15 +81,11 @@ def measure(model, n_rounds, progress):
     for _ in progress(range(n_rounds)):
         alone = product_time(blocks, n_read) + product_time(head, 1)
         note(f"prefill, {n_read} tokens", n_read, seconds(prefill, model, [n_read]), alone)
-        for n in (n_short, n_long):
-            caches = prefill(model, [n])
-            alone = product_time(blocks + head, 1)
+        for name, lengths in decodes:
+            caches = prefill(model, lengths)
+            alone = product_time(blocks + head, len(lengths))
             taken = seconds(decode, model, caches, n_steps) / n_steps
-            note(f"decode after {n} tokens", 1, taken, alone)
-        caches = prefill(model, batch)
-        alone = product_time(blocks + head, len(batch))
-        taken = seconds(decode, model, caches, n_steps) / n_steps
-        note(f"decode, {len(batch)} at once", len(batch), taken, alone)
+            note(name, len(lengths), taken, alone)
     return {name: (1 / median(runs), 1 / min(walls)) for name, (runs, walls) in times.items()}
 
 
