@@ -4,20 +4,12 @@ import math
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
+from picogpt.backprop import softmax_cross_entropy
 from picogpt.cli import run
 from picogpt.corpus import read_chunks
 from picogpt.errors import DataError
 from picogpt.generation import prompt_ids
 from picogpt.model import load, logits
-
-
-def token_losses(scores, targets):
-    """-log softmax(scores) at each target, in nats: `[n, n_vocab], [n] -> [n]`."""
-    top = scores.max(axis=-1)
-    total = np.exp(scores - top[:, None]).sum(axis=-1)
-    return np.log(total) + top - scores[np.arange(len(targets)), targets]
 
 
 def windows(chunks, n_ctx):
@@ -48,7 +40,7 @@ def text_loss(model, chunks):
         n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
         if n_new:
             scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
-            loss += float(token_losses(scores, window[-n_new:]).sum(dtype=np.float64))
+            loss += softmax_cross_entropy(scores, window[-n_new:])
             n_tokens += n_new
     return loss, n_tokens
 

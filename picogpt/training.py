@@ -7,6 +7,7 @@ run that was stopped goes on with the very numbers that it would have had.
 """
 
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from picogpt.files import write_text
 from picogpt.model import logits
 from picogpt.parallel import summed_over_threads
 from picogpt.params import checkpoint_tree
-from picogpt.perplexity import token_losses
 from picogpt.svg import line_chart
 from picogpt.tree import tree_map
 
@@ -72,14 +72,14 @@ def batch_at(step, tokens, n_ctx, batch_size, seed, lines=None):
 
 def valid_loss(model, n_ctx, tokens, lines=None):
     """Mean loss in nats a token over the first windows of held-back tokens, and bits per byte."""
-    losses, n_bytes = [], 0
+    loss, n_tokens, n_bytes = 0.0, 0, 0
     starts = np.arange(0, max(len(tokens) - n_ctx, 1), n_ctx)[:VALID_WINDOWS]
     for start in starts if lines is None else next_lines(starts, lines, len(tokens) - n_ctx):
         window = tokens[start : start + n_ctx + 1]
-        losses.append(token_losses(logits(model, window[:-1]), window[1:]))
+        loss += backprop.softmax_cross_entropy(logits(model, window[:-1]), window[1:])
+        n_tokens += len(window) - 1
         n_bytes += len(model.encoder.decode_bytes(window[1:].tolist()))
-    losses = np.concatenate(losses)
-    return float(losses.mean()), float(losses.sum(dtype=float) / np.log(2) / n_bytes)
+    return loss / n_tokens, loss / math.log(2) / n_bytes
 
 
 def next_lines(starts, lines, end):

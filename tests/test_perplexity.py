@@ -2,14 +2,13 @@
 
 import math
 
-import numpy as np
 import pytest
 from models import small_folder, small_model
 
 from picogpt.cli import call
 from picogpt.kernels import softmax
 from picogpt.model import logits
-from picogpt.perplexity import main, text_loss, token_losses, windows
+from picogpt.perplexity import main, text_loss, windows
 
 TEXT = "the other one is in the stone tower.\r\n\r\n한국 – and then there were none\n" * 4
 
@@ -42,11 +41,6 @@ def test_windows_overlap_by_half_and_cover_every_id_once(n):
         assert sum((window[-new:] for window, new in found), []) == ids
         assert all(len(window) == 32 for window, _ in found[:-1])
         assert all(len(window) - new >= 16 for window, new in found[1:])
-
-
-def test_token_losses_do_not_overflow():
-    scores = np.float32([[1000, 0, -1000], [0, 0, 0]])
-    np.testing.assert_allclose(token_losses(scores, [1, 2]), [1000, math.log(3)], rtol=1e-6)
 
 
 def test_the_command_prints_both_figures(tmp_path, capsys):
