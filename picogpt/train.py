@@ -103,7 +103,8 @@ def main(
         if not (goes_on and (out / "merges.txt").exists()):
             save_encoder(train_encoder(dict.fromkeys(files), vocab_size), out)
         model = new_model(load_encoder(out), sizes, seed)
-    recipe = recipe_for(flags, model.config)
+    flags["first_trained_block"] = max(0, sizes["n_layer"] - (top_k_layers or sizes["n_layer"]))
+    recipe = Recipe(**{field.name: flags[field.name] for field in fields(Recipe)})
     main_text, finish_text, valid_text = texts(
         model.encoder, files, finish_files, valid_files, out, by_line
     )
@@ -155,13 +156,6 @@ def new_model(encoder, sizes, seed):
     end = encoder.end_of_text
     config = Config(n_vocab=encoder.n_vocab, bos_token_id=end, eos_token_id=end, **sizes)
     return Model(init_params(config, np.random.default_rng(seed)), config, encoder)
-
-
-def recipe_for(flags, config):
-    """The flags that say how to train, as a Recipe for a model of this config."""
-    top = flags["top_k_layers"] or config.n_layer
-    given = {field.name: flags[field.name] for field in fields(Recipe) if field.name in flags}
-    return Recipe(**given, first_trained_block=max(config.n_layer - top, 0))
 
 
 def texts(encoder, files, finish_files, valid_files, out, by_line):
