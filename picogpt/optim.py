@@ -101,11 +101,9 @@ def clip(grads, max_norm):
 
 def accumulate(total, grads, weight=1.0):
     """total + weight * grads, in place where there is a total already; None starts one."""
+    if weight != 1.0:
+        grads = tree_map(lambda g: g * weight, grads)
     if total is None:
-        return grads if weight == 1.0 else tree_map(lambda g: g * weight, grads)
-
-    def add(t, g):
-        t += g if weight == 1.0 else g * weight
-
-    tree_map(add, total, grads)
+        return grads
+    tree_map(lambda t, g: np.add(t, g, out=t), total, grads)
     return total
