@@ -57,14 +57,12 @@ def batch_at(step, tokens, n_ctx, batch_size, seed, lines=None):
     per_pass = len(tokens) // n_ctx - 1
     if per_pass < 1:
         raise DataError(f"{len(tokens)} tokens are too few: two windows of {n_ctx} are needed")
-    where = np.arange(step * batch_size, (step + 1) * batch_size)
-    starts = []
-    for n in np.unique(where // per_pass):
-        rng = np.random.default_rng([seed, int(n)])
+    first, starts = step * batch_size, []
+    for n in range(first // per_pass, (first + batch_size - 1) // per_pass + 1):
+        rng = np.random.default_rng([seed, n])
         offset = rng.integers(n_ctx)
-        order = rng.permutation(per_pass)
-        starts.append(offset + n_ctx * order[where[where // per_pass == n] % per_pass])
-    starts = np.concatenate(starts)
+        starts.append(offset + n_ctx * rng.permutation(per_pass))
+    starts = np.concatenate(starts)[first % per_pass :][:batch_size]
     if lines is not None:
         starts = next_lines(starts, lines, len(tokens) - n_ctx)
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
