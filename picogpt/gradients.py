@@ -150,18 +150,13 @@ def block_backward(
     dy = dy + dx
     dattn = drop(dy, seen["attn_dropped"])
     djoined, grads["attn"]["c_proj"] = dense_backward(dattn, seen["joined"], attn["c_proj"])
-    dqkv = np.empty_like(seen["c_attn"])
-    thirds = np.split(dqkv, 3, axis=-1)  # of dqkv's memory: [n_tokens, n_embd] each
+    dqkv = np.empty_like(seen["c_attn"])  # [n_tokens, 3*n_embd]
     for i, piece in enumerate(cut(lengths, len(dy))):
-        q, k, v, weights, dropped = (
-            seen[name + (f".{i}" if i else "")]
-            for name in ("q", "k", "v", "weights", "weights_dropped")
-        )
-        parts = attention_backward(
-            split_heads(djoined[piece], n_head), q, k, v, weights, scale=scale, dropped=dropped
-        )
-        for third, part in zip(thirds, parts):
-            third[piece] = merge_heads(part)
+        tag = f".{i}" if i else ""
+        q, k, v, weights = (seen[name + tag] for name in ("q", "k", "v", "weights"))
+        dheads, dropped = split_heads(djoined[piece], n_head), seen["weights_dropped" + tag]
+        parts = attention_backward(dheads, q, k, v, weights, scale=scale, dropped=dropped)
+        np.concatenate([merge_heads(part) for part in parts], axis=-1, out=dqkv[piece])
     da, grads["attn"]["c_attn"] = dense_backward(dqkv, seen["ln_1"], attn["c_attn"])
     dx, grads["ln_1"] = norm_backward(da, seen["x"], ln_1, eps)
     return dy + dx, grads
