@@ -2,7 +2,7 @@
 
 import json
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from picogpt.errors import CheckpointError
 from picogpt.files import written_beside
@@ -60,12 +60,11 @@ def deferred_interrupt():
             signal.default_int_handler(number, frame)
         pressed.append(number)
 
-    try:
-        before = signal.signal(signal.SIGINT, on_interrupt)
-    except ValueError:
-        yield pressed
-        return
+    before = signal.getsignal(signal.SIGINT)
+    with suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, before)
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, before)
