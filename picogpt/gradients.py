@@ -154,7 +154,8 @@ def block_backward(
     for i, piece in enumerate(cut(lengths, len(dy))):
         tag = f".{i}" if i else ""
         q, k, v, weights = (seen[name + tag] for name in ("q", "k", "v", "weights"))
-        dheads, dropped = split_heads(djoined[piece], n_head), seen["weights_dropped" + tag]
+        dropped = seen["weights_dropped" + tag]
+        dheads = split_heads(djoined[piece], n_head)  # [n, n_embd] -> [n_head, n, d]
         parts = attention_backward(dheads, q, k, v, weights, scale=scale, dropped=dropped)
         np.concatenate([merge_heads(part) for part in parts], axis=-1, out=dqkv[piece])
     da, grads["attn"]["c_attn"] = dense_backward(dqkv, seen["ln_1"], attn["c_attn"])

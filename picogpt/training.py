@@ -150,7 +150,8 @@ def train(model, text_at, valid, out, recipe):
         state["step"] = step = meta["step"]
     log_path = out / "log.jsonl"
     log = open_log(log_path, step)
-    saved, valid_every = time.monotonic(), max(1, recipe.n_steps // 50)  # 50 looks at `valid`
+    valid_every = max(1, recipe.n_steps // 50)
+    saved = time.monotonic()
     bar = tqdm(total=recipe.n_steps, initial=step, unit="step", disable=None)
     with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
         while step < recipe.n_steps:
