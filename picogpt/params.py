@@ -21,7 +21,7 @@ import numpy as np
 
 from picogpt.errors import CheckpointError
 from picogpt.files import read_json, written_beside
-from picogpt.tree import tree_map
+from picogpt.tree import tree_map, tree_paths
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -32,35 +32,26 @@ def checkpoint_tree(config):
     """The parameter dict of a config with (Hugging Face's name, shape) at every leaf."""
     n, inner = config.n_embd, config.d_inner
 
-    def norm(name):
-        return {"g": (f"{name}.weight", (n,)), "b": (f"{name}.bias", (n,))}
+    def dense(n_in, n_out):
+        return {"w": (n_in, n_out), "b": (n_out,)}
 
-    def dense(name, n_in, n_out):
-        return {"w": (f"{name}.weight", (n_in, n_out)), "b": (f"{name}.bias", (n_out,))}
-
-    def block(h):
-        return {
-            "ln_1": norm(f"{h}.ln_1"),
-            "attn": {
-                "c_attn": dense(f"{h}.attn.c_attn", n, 3 * n),
-                "c_proj": dense(f"{h}.attn.c_proj", n, n),
-            },
-            "ln_2": norm(f"{h}.ln_2"),
-            "mlp": {
-                "c_fc": dense(f"{h}.mlp.c_fc", n, inner),
-                "c_proj": dense(f"{h}.mlp.c_proj", inner, n),
-            },
-        }
-
-    tree = {
-        "wte": ("wte.weight", (config.n_vocab, n)),
-        "wpe": ("wpe.weight", (config.n_ctx, n)),
-        "blocks": [block(f"h.{i}") for i in range(config.n_layer)],
-        "ln_f": norm("ln_f"),
+    norm = {"g": (n,), "b": (n,)}
+    attn = {"c_attn": dense(n, 3 * n), "c_proj": dense(n, n)}
+    mlp = {"c_fc": dense(n, inner), "c_proj": dense(inner, n)}
+    shapes = {
+        "wte": (config.n_vocab, n),
+        "wpe": (config.n_ctx, n),
+        "blocks": [{"ln_1": norm, "attn": attn, "ln_2": norm, "mlp": mlp}] * config.n_layer,
+        "ln_f": norm,
     }
     if not config.tie_word_embeddings:
-        tree["lm_head"] = ("lm_head.weight", (config.n_vocab, n))
-    return tree
+        shapes["lm_head"] = (config.n_vocab, n)
+
+    def leaf(path, shape):  # blocks.0.ln_1.g is Hugging Face's h.0.ln_1.weight
+        name = path.replace("blocks", "h").removesuffix(".g").removesuffix(".w").removesuffix(".b")
+        return f"{name}.{'bias' if path.endswith('.b') else 'weight'}", shape
+
+    return tree_map(leaf, tree_paths(shapes), shapes)
 
 
 def load_params(folder, config):
