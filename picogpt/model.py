@@ -46,14 +46,10 @@ def load(name=None, models_dir=None):
         )
     params = load_params(folder, config)
     config = replace(config, tie_word_embeddings="lm_head" not in params)
+    habits = folder / "generation_config.json"
+    generation = read_json(habits) if habits.is_file() else {}
     said = Path(name).resolve().name if Path(name).is_dir() else str(name)
-    return Model(params, config, encoder, load_generation(folder), said, folder)
-
-
-def load_generation(folder):
-    """What generation_config.json says, {} where there is none."""
-    path = Path(folder) / "generation_config.json"
-    return read_json(path) if path.is_file() else {}
+    return Model(params, config, encoder, generation, said, folder)
 
 
 def save(model, folder, dtype=np.float32):
