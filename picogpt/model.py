@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,7 +138,8 @@ def trace(model, ids, edit=None):
     if len(ids) > model.config.n_ctx:
         raise ValueError(f"{len(ids)} tokens are more than the model's {model.config.n_ctx}")
 
-    def note(name, array):
+    def note(name, array, prefix=""):
+        name = prefix + name
         if name.endswith("_dropped"):  # dropout's masks: there is none here
             return array
         if edit is not None:
@@ -151,9 +153,7 @@ def trace(model, ids, edit=None):
     scales, eps, params = options.pop("scale"), options["eps"], model.params
     x = note("wte", params["wte"][ids]) + note("wpe", params["wpe"][: len(ids)].copy())
     for i, (block, scale) in enumerate(zip(params["blocks"], scales)):
-        def note_block(name, array, prefix=f"blocks.{i}."):
-            return note(prefix + name, array)
-
+        note_block = partial(note, prefix=f"blocks.{i}.")
         x = block_forward(x, **block, note=note_block, scale=scale, **options)
     x = note("ln_f", kernels.layer_norm(x, **params["ln_f"], eps=eps))
     note("logits", x @ params.get("lm_head", params["wte"]).T)  # [n_tokens, n_vocab]
