@@ -176,10 +176,9 @@ class Sequence:
 
     index: int  # which of the prompts it continues
     ids: list  # all that the next token depends on
-    new: list  # the last of them, which the model has not run yet
     rng: np.random.Generator
     text: TextStream
-    cache: list
+    cache: list  # of those that the model has run
 
 
 def decode(model, sequences, n_tokens, sampling):
@@ -191,16 +190,13 @@ def decode(model, sequences, n_tokens, sampling):
         for sequence in sequences:
             if len(sequence.ids) > n_ctx:
                 sequence.ids = fitted(sequence.ids, n_ctx, "the text outgrows")
-                sequence.new, sequence.cache = sequence.ids, new_caches(model.config)[0]
-        rows = next_scores(
-            model,
-            sum((sequence.new for sequence in sequences), []),
-            [len(sequence.new) for sequence in sequences],
-            [sequence.cache for sequence in sequences],
-        )  # [n_sequences, n_vocab]
+                sequence.cache = new_caches(model.config)[0]
+        caches = [sequence.cache for sequence in sequences]
+        new = [one.ids[one.cache[0]["length"] :] for one in sequences]  # what wasn't run yet
+        rows = next_scores(model, sum(new, []), [len(ids) for ids in new], caches)
         for sequence, scores in zip(sequences, rows):
             token = draw(scores, sequence.rng, sampling)
-            sequence.ids, sequence.new = [*sequence.ids, token], [token]
+            sequence.ids.append(token)
             data = b"" if token in ends else model.encoder.decode_bytes([token])
             piece = sequence.text.feed(data, final=token in ends or n_left == 0)
             if piece:
@@ -226,10 +222,9 @@ def stream(
         rngs = np.random.default_rng(seed).spawn(len(prompts))  # each text depends on its own only
     except (TypeError, ValueError):
         raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}") from None
-    starts = [prompt_ids(model, prompt) for prompt in prompts]
-    starts = [fitted(ids, model.config.n_ctx) for ids in starts]
+    starts = [fitted(prompt_ids(model, prompt), model.config.n_ctx) for prompt in prompts]
     sequences = [
-        Sequence(i, ids, ids, rng, TextStream(stops), kv)
+        Sequence(i, ids, rng, TextStream(stops), kv)
         for i, (ids, rng, kv) in enumerate(zip(starts, rngs, new_caches(model.config, len(rngs))))
     ]
     return decode(model, sequences, n_tokens, sampling)
