@@ -76,21 +76,19 @@ def explain(text, and_=None, model=None):
 def record(model, text, ids, seen):
     """What the page shows of one text: the trace, cut to what fits and packed."""
 
-    def vectors(names, prefix=""):  # their first 16 components, and their norms
-        arrays = {name: seen[prefix + name] for name in names}
-        return {
-            name: [pack(x[..., :16], 3), pack(np.linalg.norm(x, axis=-1), 4)]
-            for name, x in arrays.items()
-        }
+    def vector(name):  # of every token: the first 16 components, and the norm
+        x = seen[name]
+        return [pack(x[..., :16], 3), pack(np.linalg.norm(x, axis=-1), 4)]
 
-    blocks = [vectors(VECTORS, f"blocks.{i}.") for i in range(model.config.n_layer)]
+    n_layer = model.config.n_layer
+    blocks = [{name: vector(f"blocks.{i}.{name}") for name in VECTORS} for i in range(n_layer)]
     for i, block in enumerate(blocks):
         heads = seen[f"blocks.{i}.scores"]  # [n_head, n_tokens, n_tokens]
         block["scores"] = [pack(head, 3 if len(ids) <= 64 else 2) for head in heads]
     logits = pack(seen["logits"][-1, : model.encoder.n_vocab], 4)
     lens = logit_lens(model, np.stack([x[-1] for x in stream(seen)]))
-    more = {"blocks": blocks, "logits": logits, "lens": lens}
-    return {"text": text, "ids": ids} | vectors(["wte", "wpe", "ln_f"]) | more
+    ends = {name: vector(name) for name in ("wte", "wpe", "ln_f")}
+    return {"text": text, "ids": ids, **ends, "blocks": blocks, "logits": logits, "lens": lens}
 
 
 def stream(seen):
