@@ -3,15 +3,7 @@
 from importlib import import_module
 
 from picogpt.generation import generate, generate_batch
-from picogpt.model import (
-    Model,
-    load,
-    logits,
-    loss_and_gradients,
-    new_caches,
-    save,
-    trace,
-)
+from picogpt.model import Model, load, logits, loss_and_gradients, new_caches, save, trace
 
 __all__ = [
     "Model",
