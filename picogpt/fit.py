@@ -33,6 +33,7 @@ def fit(
     if state_path and state_path.exists():
         saved, at = load_state(state_path)
         tree_map(np.copyto, tree, saved)
+        del saved  # as large as the tree
         state["step"] = at["step"]
         print(f"{state_path} goes on after step {at['step']}", file=sys.stderr)
         for figures in at["history"]:

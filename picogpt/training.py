@@ -147,6 +147,7 @@ def train(model, text_at, valid, out, recipe):
     if path.exists():
         kept, meta = load_state(path)
         tree_map(np.copyto, tree, kept)
+        del kept  # three times the weights' memory
         state["step"] = step = meta["step"]
     log_path = out / "log.jsonl"
     log = open_log(log_path, step)
