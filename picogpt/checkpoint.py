@@ -4,6 +4,8 @@ import json
 import signal
 from contextlib import contextmanager, suppress
 
+import numpy as np
+
 from picogpt.errors import CheckpointError
 from picogpt.files import written_beside
 from picogpt.tree import tree_map, tree_paths
@@ -12,8 +14,8 @@ from picogpt.tree import tree_map, tree_paths
 def save_state(path, tree, meta):
     """Write a tree of arrays, and `meta`, what JSON can hold, to one safetensors file.
 
-    An array that is stored column by column is written as its transpose, NAME.T, and comes back
-    as it was: a product of the same numbers in another order is rounded differently.
+    What is not stored row by row is written as its transpose, NAME.T, and comes back as it was:
+    safetensors would write the numbers as they lie in memory, under the wrong shape.
     """
     from safetensors.numpy import save_file
 
@@ -21,7 +23,7 @@ def save_state(path, tree, meta):
 
     def put(name, array):
         if not array.flags.c_contiguous:
-            name, array = f"{name}.T", array.T
+            name, array = f"{name}.T", np.ascontiguousarray(array.T)  # as a rule no copy
         arrays[name] = array
         return name
 

@@ -43,7 +43,7 @@ def layer_norm(x, g, b, eps=1e-5):
 def linear(x, w, b):
     """Matrix product and bias: `[n_tokens, n_in], [n_in, n_out], [n_out] -> [n_tokens, n_out]`."""
     few = len(x) <= 64 and w.flags.f_contiguous  # stored column by column: see params.py
-    y = (w.T @ x.T).T if few else x @ w  # the same numbers, up to 1.5 times as fast
+    y = (w.T @ x.T).T if few else x @ w  # the same product, up to 1.5 times as fast
     y += b  # in place: at this size a second array would cost more than the sum
     return y
 

@@ -4,7 +4,7 @@
 mlp: {c_fc: {w, b}, c_proj: {w, b}}}], ln_f: {g, b}}, matrices [in, out] as Hugging Face keeps
 GPT-2's; `lm_head` [n_vocab, n_embd] only where a checkpoint unties it. Only their order in memory
 differs: a block's large matrices lie there column by column, because one row times such a matrix is
-a tenth to a third faster (tests/benchmarks/layout.py), and writing a token is little else. NumPy
+up to a third faster (tests/benchmarks/layout.py), and writing a token is little else. NumPy
 knows (`w.flags`) and no formula has to; only `w.reshape(-1)` then is a copy, `w.ravel("K")` is not.
 
 A safetensors file is 8 bytes that give the length of a JSON header, the header (name -> dtype,

@@ -39,8 +39,16 @@ class Job(NamedTuple):
     layer: int | None
     seed: int
     out: Path
-    label: str  # what the course's files are called after
-    place: Path  # the folder of the head and, where layers are trained, of the model
+
+    @property
+    def label(self):
+        """What the course's files are called after."""
+        return MODES[self.mode].format(self.top_k)
+
+    @property
+    def place(self):
+        """The folder of the head and, where layers are trained, of the model."""
+        return self.out / f"{self.label}-{self.task}"
 
 
 def probe(x, labels, n_classes, seed, **options):
@@ -221,9 +229,7 @@ def main(
     if layer is not None and (mode != "linear" or course or cloze):
         raise UsageError("--layer goes with --mode linear, the honest recipe and a softmax head")
     seed = (11711 if course else 0) if seed is None else seed
-    label = MODES[mode].format(top_k_layers)
-    place = out / f"{label}-{task}"
-    job = Job(task, mode, top_k_layers, course, cloze, pool, layer, seed, out, label, place)
+    job = Job(task, mode, top_k_layers, course, cloze, pool, layer, seed, out)
     if predict is not None:
         return print_prediction(job, predict, model_size, models_dir)
     model = load(model_size, models_dir)
@@ -232,7 +238,7 @@ def main(
     given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     given = {name: value for name, value in given.items() if value is not None}
     data, examples = load_task(task, data)
-    print(f"{task} by {model.name}, {label}, {recipe} recipe, seed {seed}, data in {data}")
+    print(f"{task} by {model.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
     folder = str(model.folder.absolute())
     kept = Path.home() / ".cache" / "picogpt" / "features"  # it can be deleted at any time
     with processes(workers) if workers > 1 else nullcontext() as executor:

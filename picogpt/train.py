@@ -112,7 +112,7 @@ def main(
     def text_at(step):
         return main_text if step < round(n_steps * (1 - finish_share)) else finish_text
 
-    model = train(model, text_at, valid_text, out, recipe)
+    train(model, text_at, valid_text, out, recipe)
     save(model, out, np.float16 if half else np.float32)
     print(f"{out} holds the model; its loss over time is in {out / 'curve.svg'}")
 

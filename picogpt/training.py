@@ -132,7 +132,7 @@ def train_step(model, state, windows, step, recipe, summed):
 
 
 def train(model, text_at, valid, out, recipe):
-    """Train a model, from the checkpoint in `out` where there is one; the trained model.
+    """Train a model, in place, from the checkpoint in `out` where there is one.
 
     text_at(step) is the tokens `[n]` that a step reads from, and where their lines begin, or None;
     `valid` is the same of those held back. Into the folder `out` go checkpoint.safetensors every
@@ -176,7 +176,6 @@ def train(model, text_at, valid, out, recipe):
             if pressed:
                 print(f"stopped after step {step}: the same command goes on", file=sys.stderr)
                 raise KeyboardInterrupt
-    return model
 
 
 def open_log(path, n_steps):

@@ -23,6 +23,13 @@ def test_arrays_come_back_as_they_were_stored(tmp_path):
             assert found[name].flags.f_contiguous == array.flags.f_contiguous
 
 
+def test_an_array_with_gaps_is_written_right(tmp_path):
+    w = np.arange(24.0).reshape(4, 6)
+    save_state(tmp_path / "state", {"w": w[:, ::2], "b": w[0, ::2]}, {})
+    back, _ = load_state(tmp_path / "state")
+    assert np.array_equal(back["w"], w[:, ::2]) and np.array_equal(back["b"], w[0, ::2])
+
+
 @pytest.mark.parametrize("n_bytes", [0, 4, 100, -1])
 def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, n_bytes):
     path = tmp_path / "state"
