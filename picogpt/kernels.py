@@ -175,11 +175,9 @@ def transformer_block(
     Layer norm comes before each part ("pre-norm") and each part's result is added to what
     it was given (residual connection). Radford et al. 2019, sec. 2.3.
     """
-    x = x + mha(
-        layer_norm(x, **ln_1, eps=eps), **attn, n_head=n_head, lengths=lengths, caches=caches,
-        scale=scale,
-    )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
-    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act)  # same shape
+    options = {"lengths": lengths, "caches": caches, "scale": scale}
+    x = x + mha(layer_norm(x, **ln_1, eps=eps), **attn, n_head=n_head, **options)
+    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act)  # [n_tokens, n_embd], both
 
 
 def new_cache(n_layer, n_head, n_ctx, d_head, dtype=np.float32):
@@ -212,10 +210,8 @@ def gpt2(
     Radford et al. 2019; tied output: Press & Wolf 2017. Raises ValueError when a sequence is
     longer than wpe.
     """
-    x = hidden_states(
-        inputs, wte, wpe, blocks, n_head, lengths=lengths, caches=caches, eps=eps, act=act,
-        scale=scale,
-    )  # [n_tokens] -> [n_tokens, n_embd]
+    options = {"lengths": lengths, "caches": caches, "eps": eps, "act": act, "scale": scale}
+    x = hidden_states(inputs, wte, wpe, blocks, n_head, **options)  # [n_tokens] -> [.., n_embd]
     if last_only:
         x = x[[piece.stop - 1 for piece in cut(lengths, len(x))]]  # [n_sequences, n_embd]
     x = layer_norm(x, **ln_f, eps=eps)
