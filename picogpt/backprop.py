@@ -62,7 +62,7 @@ def softmax_cross_entropy(logits, targets, n_rows=16):
         total = part.sum(axis=-1, keepdims=True)
         loss += float((np.log(total[:, 0]) - at_target).sum())
         part /= total
-        part[row, target] -= 1
+        part[row, target] -= 1  # softmax(l) - 1[i = target]
     return loss
 
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from picogpt import generation, gradients, kernels, optim
 from picogpt.cli import run
+from picogpt.download import TINY_FOLDERS, is_complete
 from picogpt.errors import UsageError
-from picogpt.tree import tree_leaves
+from picogpt.tree import tree_leaves, tree_paths
 
 PARTS = {"kernels": kernels, "gradients": gradients, "optimizer": optim, "sampling": generation}
 TEST = '''"""Is {name} right? Run this with: pytest test_{name}.py"""
@@ -28,18 +29,19 @@ from numpy import array, inf, nan  # noqa: F401
 from picogpt.exercises import check
 from picogpt.{module} import {name}
 
-ARGUMENTS = {arguments!r}
-RIGHT = {right!r}
-MISTAKES = {mistakes!r}
+CALLS = {calls!r}  # each: the arguments, what is right, what usual mistakes give
 
 
 def test_{name}():
-    check({name}, ARGUMENTS, RIGHT, MISTAKES)
+    check({name}, CALLS)
 '''
 
 
 def arguments():
-    """What each function is called with, {function: arguments}: small, and always the same."""
+    """What each function is called with, {function: [arguments, ...]}: small, always the same.
+
+    The first call is the plain one, the others are those that batches and writing on need.
+    """
     rng = np.random.default_rng(5)
 
     def r(*shape):
@@ -53,39 +55,60 @@ def arguments():
     norm = {"g": r(4), "b": r(4)}
     block = {"mlp": mlp, "attn": attn, "ln_1": norm, "ln_2": norm}
     stack = {"wte": r(5, 4), "wpe": r(6, 4), "blocks": [block], "n_head": 2}
-    eight = np.array([0.3, 1.2, -0.5, 0.9, 0.1, -1.0, 0.6, 0.0])
-    seen = {}
-    gradients.block_forward(x, **block, n_head=2, note=lambda name, a: seen.setdefault(name, a))
+    cache = {"k": r(2, 6, 2), "v": r(2, 6, 2), "length": 2}  # of two tokens so far
+    other = copy.deepcopy(cache)
+    scores = np.array([0.3, 1.2, -0.5, 0.9, 0.1, -1.0, 0.6, 0.0])
+    two = {"lengths": [1, 2], "scale": 0.3}
+
+    def back(**options):
+        seen = {}
+        keep = {**block, "n_head": 2, **options}
+        gradients.block_forward(x, **keep, note=lambda name, a: seen.setdefault(name, a))
+        return {"dy": dy, "seen": seen, **keep}
+
+    dy, dheads = r(3, 4), r(2, 3, 2)
     small = 1e-4 * r(2, 2)
     state = {"step": 1, "m": {"w": small / 2}, "v": {"w": small**2 / 2}}
+    rates = {"peak": 0.1, "n_steps": 10, "warmup": 4}
+    grads = {"a": x, "b": [r(4)]}
+    mixed, ran = {"x": x, **attn, "n_head": 2}, {"x": x, **block, "n_head": 2}
+    written = {"inputs": np.array([4, 0, 2]), **stack}
+    attended = {"dy": dheads, "q": q, "k": k, "v": v, "weights": weights}
+    drawn = {"scores": scores, "temperature": 0.5, "top_k": 3, "top_p": 0.83}
     return {
-        "gelu": {"x": x},
-        "softmax": {"x": np.vstack([x, x[:1] + 1000])},
-        "layer_norm": {"x": 0.01 * x, **norm},
-        "linear": {"x": x, "w": r(4, 4), "b": r(4)},
-        "ffn": {"x": x, **mlp},
-        "attention": {"q": q, "k": k, "v": v, "mask": mask},
-        "causal_mask": {"n_q": 2, "n_k": 3, "dtype": "float64"},
-        "split_heads": {"x": x, "n_head": 2},
-        "merge_heads": {"x": q},
-        "mha": {"x": x, **attn, "n_head": 2},
-        "transformer_block": {"x": x, **block, "n_head": 2},
-        "hidden_states": {"inputs": np.array([4, 0, 2]), **stack},
-        "gpt2": {"inputs": np.array([4, 0, 2]), **stack, "ln_f": norm},
-        "gelu_backward": {"dy": r(3, 4), "x": x},
-        "softmax_backward": {"dy": r(2, 3, 3), "y": weights},
-        "layer_norm_backward": {"dy": r(3, 4), "x": x, "g": norm["g"]},
-        "linear_backward": {"dy": r(3, 2), "x": x, "w": r(4, 2)},
-        "attention_backward": {"dy": r(2, 3, 2), "q": q, "k": k, "v": v, "weights": weights},
-        "block_backward": {"dy": r(3, 4), "seen": seen, **block, "n_head": 2},
-        "adamw": {"params": {"w": r(2, 2)}, "grads": {"w": small}, "state": state, "lr": 0.1},
-        "learning_rate": {"step": 2, "peak": 0.1, "n_steps": 10, "warmup": 4},
-        "global_norm": {"grads": {"a": x, "b": [r(4)]}},
-        "clip": {"grads": {"a": x, "b": [r(4)]}, "max_norm": 1.0},
-        "keep_top_k": {"scores": r(6), "k": 3},
-        "keep_top_p": {"scores": r(6), "p": 0.7},
-        "distribution": {"scores": eight, "temperature": 0.5, "top_k": 3, "top_p": 0.83},
-    }  # fmt: skip
+        "gelu": [{"x": x}],
+        "softmax": [{"x": np.vstack([x, x[:1] + 1000])}],
+        "layer_norm": [{"x": 0.01 * x, **norm}],
+        "linear": [{"x": x, "w": r(4, 4), "b": r(4)}],
+        "ffn": [{"x": x, **mlp}],
+        "attention": [
+            {"q": q, "k": k, "v": v, "mask": mask},
+            {"q": q[:, :1], "k": k, "v": v, "mask": 0.0, "scale": 0.3},
+        ],
+        "causal_mask": [{"n_q": 2, "n_k": 4, "dtype": "float64"}],
+        "split_heads": [{"x": x, "n_head": 2}],
+        "merge_heads": [{"x": q}],
+        "mha": [mixed, mixed | two, mixed | {"caches": [cache]}],
+        "transformer_block": [ran, ran | two],
+        "hidden_states": [written, written | {"lengths": [1, 2], "caches": [[cache], [other]]}],
+        "gpt2": [
+            written | {"ln_f": norm},
+            written | {"ln_f": norm, "lengths": [1, 2], "last_only": True, "lm_head": r(5, 4)},
+        ],
+        "gelu_backward": [{"dy": dy, "x": x}],
+        "softmax_backward": [{"dy": r(2, 3, 3), "y": weights}],
+        "layer_norm_backward": [{"dy": dy, "x": x, "g": norm["g"]}],
+        "linear_backward": [{"dy": r(3, 2), "x": x, "w": r(4, 2)}],
+        "attention_backward": [attended, attended | {"scale": 0.3}],
+        "block_backward": [back(), back(**two)],
+        "adamw": [{"params": {"w": r(2, 2)}, "grads": {"w": small}, "state": state, "lr": 0.1}],
+        "learning_rate": [{"step": step, **rates} for step in (2, 4, 6, 10)],
+        "global_norm": [{"grads": grads}],
+        "clip": [{"grads": grads, "max_norm": 1.0}, {"grads": grads, "max_norm": 100.0}],
+        "keep_top_k": [{"scores": scores, "k": 3}],
+        "keep_top_p": [{"scores": scores, "p": 0.7}],
+        "distribution": [drawn, drawn | {"temperature": 0}, drawn | {"top_k": 0, "top_p": 1.0}],
+    }
 
 
 def blank(source, names):
@@ -105,31 +128,57 @@ def mistaken(module, name, right, wrong):
     return namespace[name]
 
 
+def by_path(tree):
+    """The numbers of a tree, {path: array}; what is None is left out."""
+    pairs = zip(tree_leaves(tree_paths(tree)), tree_leaves(tree))
+    return {path: np.asarray(leaf) for path, leaf in pairs if leaf is not None}
+
+
 def outcome(function, arguments):
-    """All numbers that a call gives back or changes in its arguments, as a list of arrays."""
+    """What a call gives back, under "result", and what it makes of arguments: {path: array}."""
     given = copy.deepcopy(arguments)
     with np.errstate(all="ignore"):
         result = function(**given)
-    numbers = tree_leaves([list(result) if isinstance(result, tuple) else result])
-    pairs = zip(tree_leaves(given), tree_leaves(arguments))
-    numbers += [after for after, before in pairs if not np.array_equal(after, before)]
-    return [np.asarray(number) for number in numbers if number is not None]
+    before = by_path(arguments)
+    changed = {path: a for path, a in by_path(given).items() if not np.array_equal(a, before[path])}
+    return by_path({"result": list(result) if isinstance(result, tuple) else result}) | changed
 
 
 def same(found, wanted):
-    """Whether two outcomes agree in every shape and, nearly, in every number."""
-    return [a.shape for a in found] == [b.shape for b in wanted] and all(
-        np.allclose(a, b, rtol=1e-6, atol=1e-10, equal_nan=True) for a, b in zip(found, wanted)
+    """Whether two outcomes agree in every path and shape and, nearly, in every number."""
+    return found.keys() == wanted.keys() and all(
+        found[path].shape == a.shape
+        and np.allclose(found[path], a, rtol=1e-6, atol=1e-10, equal_nan=True)
+        for path, a in wanted.items()
     )
 
 
-def check(function, arguments, right, mistakes):
-    """Raise AssertionError, with a hint where the mistake is known, unless a call gives `right`."""
-    found = outcome(function, arguments)
-    hints = [hint for hint, wrong in mistakes.items() if same(found, wrong)]
-    if not same(found, right):
+def check(function, calls):
+    """Raise AssertionError, with a hint where the mistake is known, unless all calls go right."""
+    for arguments, right, mistakes in calls:
+        found = outcome(function, arguments)
+        if same(found, right):
+            continue
+        hints = [hint for hint, wrong in mistakes.items() if same(found, wrong)]
+        for name in sorted({path.partition(".")[0] for path in found.keys() - right.keys()}):
+            if name != "result":
+                hints.append(f"it changes {name}, which should stay as it is")
+            elif not any(path.startswith("result") for path in right):
+                hints.append("it gives something back, and should only change its arguments")
         why = hints[0] if hints else f"it gives\n{found}\ninstead of\n{right}"
         raise AssertionError(f"{function.__name__}: {why}")
+
+
+def golden(module, name, usual):
+    """The calls of a function's test: (arguments, right outcome, {hint: outcome}) of each."""
+    functions = {hint: mistaken(module, name, *change) for *change, hint in usual}
+    calls = []
+    for given in arguments()[name]:
+        right = outcome(getattr(module, name), given)
+        wrong = {hint: outcome(function, given) for hint, function in functions.items()}
+        wrong = {hint: found for hint, found in wrong.items() if not same(found, right)}
+        calls.append((given, right, wrong))
+    return calls
 
 
 def main(
@@ -146,20 +195,18 @@ def main(
     module, package = PARTS[part], Path(__file__).parent
     unneeded = shutil.ignore_patterns("__pycache__", "tiny", "samples")
     shutil.copytree(package, folder / "picogpt", ignore=unneeded)
+    for tiny in filter(is_complete, TINY_FOLDERS):
+        shutil.copytree(tiny, folder / "weights" / "tiny", dirs_exist_ok=True)
     file = folder / "picogpt" / Path(module.__file__).name
     source = file.read_text(encoding="utf-8")
-    functions = {name: args for name, args in arguments().items() if f"\ndef {name}(" in source}
+    functions = [name for name in arguments() if f"\ndef {name}(" in source]
     file.write_text(blank(source, functions), encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
     usual = json.loads((package / "mistakes.json").read_text(encoding="utf-8"))
-    for name, given in functions.items():
-        mistakes = {hint: mistaken(module, name, *change) for *change, hint in usual[name]}
-        golden = {
-            "arguments": given, "right": outcome(getattr(module, name), given),
-            "mistakes": {hint: outcome(wrong, given) for hint, wrong in mistakes.items()},
-        }  # fmt: skip
+    for name in functions:
         with np.printoptions(precision=17, threshold=10**6):
-            test = TEST.format(name=name, module=file.stem, **golden)
+            calls = golden(module, name, usual[name])
+            test = TEST.format(name=name, module=file.stem, calls=calls)
         (folder / f"test_{name}.py").write_text(test, encoding="utf-8")
     print(f"{file} has {len(functions)} functions to fill in.")
     print(f"Run pytest in {folder}: a test that fails says what its mistake looks like.")

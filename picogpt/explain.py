@@ -4,6 +4,7 @@ The page is page.html with the numbers of `picogpt.trace` in it, as JSON: one fi
 network for nothing. To keep it small, numbers are written in base 64, two to four signs each.
 """
 
+import ast
 import html
 import json
 import re
@@ -18,7 +19,7 @@ from types import ModuleType
 import numpy as np
 
 from picogpt.cli import run
-from picogpt.errors import TextError
+from picogpt.errors import TextError, UsageError
 from picogpt.files import write_text
 from picogpt.generation import prompt_ids
 from picogpt.kernels import layer_norm, softmax
@@ -113,14 +114,19 @@ def logit_lens(model, x):
 
 
 def shared_words(encoder, ids, seen):
-    """Each word of both texts, the longest first, and its cosine at every depth of the model."""
+    """Each word of both texts and its cosine at every depth of the model.
+
+    The longest come first, and those that end in the same token in both before the others.
+    """
     places = [last_tokens(encoder, part) for part in ids]
     found = []
     for word in sorted(places[0].keys() & places[1].keys(), key=lambda word: (-len(word), word)):
         at = [place[word] for place in places]
         vectors = [[x[i] for x in stream(one)] for i, one in zip(at, seen)]
-        found.append({"word": word, "at": at, "cosines": list(map(cosine, *vectors))})
-    return found
+        same = ids[0][at[0]] == ids[1][at[1]]  # "The" and " the" are two tokens
+        cosines = list(map(cosine, *vectors))
+        found.append({"word": word, "at": at, "same": same, "cosines": cosines})
+    return sorted(found, key=lambda one: not one["same"])
 
 
 def last_tokens(encoder, ids):
@@ -142,10 +148,17 @@ def cosine(a, b):
 
 
 def source(module, function, start, n):
-    """n lines of a function from the one that begins with `start`, and where they stand."""
+    """n lines of a function from the one that begins with `start`, and where they stand.
+
+    Where none does, as in a student's own kernels, all that comes after the docstring.
+    """
     code, first = getsourcelines(getattr(import_module(f"picogpt.{module}"), function))
-    i = next(i for i, line in enumerate(code) if line.strip().startswith(start))
-    return [f"picogpt/{module}.py:{first + i}", cleandoc("\n" + "".join(code[i : i + int(n)]))]
+    own = ast.parse("".join(code)).body[0]
+    body = own.body[ast.get_docstring(own) is not None].lineno - 1
+    i = next((i for i, line in enumerate(code) if line.strip().startswith(start)), None)
+    lines = code[body:] if i is None else code[i : i + int(n)]
+    where = first + (body if i is None else i)
+    return [f"picogpt/{module}.py:{where}", cleandoc("\n" + "".join(lines))]
 
 
 def pack(x, n_signs):
@@ -181,6 +194,8 @@ def main(
         out: the file to write.
         open: open it in the browser.
     """
+    if out.is_dir() or not out.parent.is_dir():
+        raise UsageError(f"--out {out} can't be written: name a file in a folder that is there")
     write_text(out, explain(text, and_, model_size).html)
     print(out.resolve())
     if open:

@@ -34,7 +34,8 @@ def keep_top_p(scores, p):
     """
     left = np.flatnonzero(scores > -np.inf)  # what top-k leaves is quickly sorted
     order = left[np.argsort(scores[left])]  # the unlikeliest first
-    # added up in double precision and compared in single, as torch does
+    # tail[i]: all tokens up to the i-th unlikeliest together; while that is at most 1 - p, those
+    # left reach p. Added up in double precision and compared in single, as torch does
     tail = np.cumsum(softmax(scores[order]), dtype=np.float64).astype(scores.dtype)
     scores = scores.copy()
     scores[order[:-1][tail[:-1] <= 1 - p]] = -np.inf  # the likeliest stays, whatever p is

@@ -1,4 +1,4 @@
-"""The derivative of every kernel, in the order of kernels.py, and the chain rule through GPT-2.
+"""The derivative of every kernel, in the order of kernels.py, and the chain rule through a block.
 
 `NAME_backward(dy, ...)` takes the gradient of the loss with respect to NAME's output and what the
 forward pass saw, and gives the gradients with respect to NAME's inputs. dx is short for dloss/dx
@@ -38,8 +38,9 @@ def softmax_backward(dy, y):
 
 
 # y = g z + b, z = (x - mean) / s, s = sqrt(variance + eps). Every x_j moves its own z_j, and all of
-# them through the mean and through s, as ∂s/∂x_j = z_j / n:
-# ∂z_i/∂x_j = (1[i = j] - 1/n - z_i z_j / n) / s. With dz_i = g_i dy_i, dx_j = sum_i dz_i ∂z_i/∂x_j.
+# them through the mean (∂mean/∂x_j = 1/n) and through s: ∂variance/∂x_j = 2 (x_j - mean) / n, so
+# ∂s/∂x_j = z_j / n. ∂z_i/∂x_j = (1[i = j] - 1/n - z_i z_j / n) / s; with dz_i = g_i dy_i,
+# dx_j = sum_i dz_i ∂z_i/∂x_j = (dz_j - mean(dz) - z_j mean(dz z)) / s.
 # g and b are the same for every token t: dg_i = sum_t dy_ti z_ti, db_i = sum_t dy_ti.
 def layer_norm_backward(dy, x, g, eps=1e-5):
     """dy, x `[n_tokens, n_embd]` -> dx `[n_tokens, n_embd]`, dg and db `[n_embd]`."""
@@ -59,8 +60,8 @@ def linear_backward(dy, x, w):
     return dy @ w.T, dw, dy.sum(axis=0)
 
 
-# y = weights v, weights = softmax(scale q k^T + mask). The mask is a constant, so it drops out;
-# q k^T is a product of two variables, each of which sees the other: ds k and ds^T q.
+# y = weights v, weights = softmax(scale s + mask), s = q k^T. The mask is a constant and drops out;
+# s is a product of two variables, each of which sees the other: dq = ds k, dk = ds^T q.
 def attention_backward(dy, q, k, v, weights, *, scale=None, dropped=1.0):
     """dy, q, k, v `[..., n, d]`, weights `[..., n, n]` -> dq, dk, dv.
 

@@ -1,9 +1,9 @@
 """GPT-2's forward pass: every formula of the model, one function each.
 
 Activations are `[n_tokens, n_embd]` throughout. A batch is sequences laid end to end in one such
-array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only `gpt2`
-(positions, the last token) and `mha` (who may look at whom) need to know. With `caches`, piece i
-goes on where sequence i stopped; they are the only thing a kernel writes to.
+array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only `gpt2` (the
+last token), `hidden_states` (positions) and `mha` (who may look at whom) ask. With `caches`, piece
+i goes on where sequence i stopped; they are the only thing a kernel writes to.
 
 Signatures are those of picoGPT (Jay Mody, "GPT in 60 Lines of NumPy", 2023); the model is
 Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
@@ -71,7 +71,7 @@ def ffn(x, c_fc, c_proj, *, act=gelu):
 
 
 def attention(q, k, v, mask, *, scale=None):
-    """Every query's average of the values, weighted by how well its keys match the query.
+    """Every query's average of the values, weighted by how well their keys match the query.
 
     q `[..., n_q, d]`, k and v `[..., n_k, d]`, mask `[n_q, n_k]` -> `[..., n_q, d]`; the mask is
     added to the scores: 0 where a query may look, -1e10 where it may not. `scale` None is

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from picogpt.cli import call
-from picogpt.exercises import PARTS, arguments, blank, check, main, mistaken, outcome, same
+from picogpt.exercises import PARTS, arguments, blank, check, golden, main, mistaken
 
 PACKAGE = Path(inspect.getfile(main)).parent
 MISTAKES = json.loads((PACKAGE / "mistakes.json").read_text(encoding="utf-8"))
@@ -52,26 +53,39 @@ def test_every_function_has_its_mistakes():
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_gets_its_hint(name):
-    module, given = PART_OF[name], arguments()[name]
-    right = outcome(getattr(module, name), given)
-    source, functions = inspect.getsource(getattr(module, name)), {}
+    module = PART_OF[name]
+    right, source = getattr(module, name), inspect.getsource(getattr(module, name))
+    calls = golden(module, name, MISTAKES[name])
+    check(right, calls)
     for before, after, hint in MISTAKES[name]:
         assert before in source, f"{name} has no {before!r} any more"
-        functions[hint] = mistaken(module, name, before, after)
-    golden = {hint: outcome(wrong, given) for hint, wrong in functions.items()}
-    for i, (hint, wrong) in enumerate(golden.items()):
-        assert not same(wrong, right), f"{name} is right in spite of: {hint}"
-        assert not any(same(wrong, other) for other in list(golden.values())[:i])
-    check(getattr(module, name), given, right, golden)
-    for hint, function in functions.items():
-        with pytest.raises(AssertionError, match=re.escape(f"{name}: {hint}")):
-            check(function, given, right, golden)
+        with pytest.raises(AssertionError) as error:
+            check(mistaken(module, name, before, after), calls)
+        assert str(error.value) == f"{name}: {hint}"
+
+
+def test_every_call_is_needed():
+    for name, module in PART_OF.items():
+        for given, _, mistakes in golden(module, name, MISTAKES[name])[1:]:
+            assert mistakes, f"{name}: no mistake shows in the call with {list(given)}"
 
 
 def test_an_unknown_mistake_shows_both():
-    softmax, given = PARTS["kernels"].softmax, arguments()["softmax"]
+    softmax = PARTS["kernels"].softmax
     with pytest.raises(AssertionError, match=r"<lambda>: it gives\n.*\ninstead of\n"):
-        check(lambda x: x[0], given, outcome(softmax, given), {})
+        check(lambda x: x[0], golden(PARTS["kernels"], "softmax", []))
+    in_place = mistaken(PARTS["kernels"], "softmax", "exp_x = np.exp(", "x[:] = exp_x = np.exp(")
+    assert (in_place(np.ones(2)) == softmax(np.ones(2))).all()
+    with pytest.raises(AssertionError, match="softmax: it changes x, which should stay as it is"):
+        check(in_place, golden(PARTS["kernels"], "softmax", []))
+    adamw = PARTS["optimizer"].adamw
+
+    def and_back(params, **rest):
+        adamw(params, **rest)
+        return params
+
+    with pytest.raises(AssertionError, match="it gives something back"):
+        check(and_back, golden(PARTS["optimizer"], "adamw", []))
 
 
 def test_blanks_keep_everything_but_the_bodies():
@@ -94,3 +108,23 @@ def test_refuses_a_folder_that_is_there(tmp_path, capsys):
     assert call(main, [str(tmp_path / "new"), "--part", "attention"]) == 2
     assert "--part must be one of kernels, gradients" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_filled_in_copy_shows_its_own_source(tmp_path):
+    folder = tmp_path / "work"
+    assert call(main, [str(folder)]) == 0
+    if not (folder / "weights" / "tiny").is_dir():
+        pytest.skip("the built-in model is not in this checkout")
+    source = Path(PARTS["kernels"].__file__).read_text(encoding="utf-8")
+    start, end = source.index("    n = x.shape[-1]  # sum"), source.index("\n\ndef linear(")
+    own = """    mean, var = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return g * (x - mean) / np.sqrt(var + eps) + b\n"""
+    (folder / "picogpt" / "kernels.py").write_text(source[:start] + own + source[end:])
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", "picogpt.explain", "--model_size", "tiny"],
+        cwd=folder, env=environment, capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.stderr == "" and done.stdout.strip() == str((folder / "explain.html").resolve())
+    page = (folder / "explain.html").read_text(encoding="utf-8")
+    assert "mean, var = x.mean(-1, keepdims=True)" in page

@@ -129,7 +129,8 @@ def test_shared_words_are_followed_by_their_last_token():
     ids = [model.encoder.encode(text) for text in (one, two)]
     seen = [picogpt.trace(model, part) for part in ids]
     words = data_of(explain(one, two, model))["words"]
-    assert [word["word"] for word in words] == ["mouse", "the", "쥐"]
+    assert [word["word"] for word in words] == ["mouse", "쥐", "the"]
+    assert [word["same"] for word in words] == [True, True, False]  # THE, the
     ends = {"mouse": ("the Mouse, and THE 쥐 mouse", "a mouse"), "the": ("the Mouse, and THE", two),
             "쥐": ("the Mouse, and THE 쥐", "a mouse; 쥐")}  # fmt: skip
     for word in words:
@@ -253,7 +254,8 @@ def test_command(tmp_path, capsys, monkeypatch):
         (["a" * 50], 1, "50 tokens"),
         (["a", "b"], 2, "too many"),
         (["a", "--ou", "x"], 2, "--out"),
-        (["a", "--out", "no/folder/x.html"], 1, "no/folder"),
+        (["a", "--out", "no/folder/x.html"], 2, "no/folder"),
+        (["a", "--out", "."], 2, "name a file"),
     ],
 )
 def test_command_refuses(words, code, why, tmp_path, capsys, monkeypatch):

@@ -278,7 +278,7 @@ def test_every_control_by_keyboard(visit):
     assert page.locator("html").get_attribute("data-theme") == "dark"
     press("#language", "Enter")
     assert page.locator("html").get_attribute("lang") == "ko"
-    assert page.locator("h1").inner_text() == "문장 하나가 GPT-2를 지나가는 길"
+    assert page.locator("h1").inner_text() == "문장 하나가 GPT\u20112를 지나가는 길"
     assert page.evaluate("document.activeElement.id") == "language"
 
 
