@@ -75,6 +75,7 @@ def print_next(model, prompt, n, sampling):
     asked = {name: value for name, value in sampling.items() if value is not None}
     probabilities = next_token_probabilities(model, prompt, **asked)
     best = np.argsort(-probabilities, kind="stable")[:n]
+    best = best[probabilities[best] > 0]  # fewer are left by top_k, say
     tokens = [repr(model.encoder.decode([int(id)])) for id in best]
     width = max(map(len, tokens))
     print(f"next token, by {model.name}")

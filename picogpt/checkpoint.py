@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from picogpt.errors import CheckpointError
-from picogpt.files import written_beside
+from picogpt.files import write_arrays
 from picogpt.tree import tree_map, tree_paths
 
 
@@ -17,8 +17,6 @@ def save_state(path, tree, meta):
     What is not stored row by row is written as its transpose, NAME.T, and comes back as it was:
     safetensors would write the numbers as they lie in memory, under the wrong shape.
     """
-    from safetensors.numpy import save_file
-
     arrays = {}
 
     def put(name, array):
@@ -28,8 +26,7 @@ def save_state(path, tree, meta):
         return name
 
     names = tree_map(put, tree_paths(tree), tree)
-    with written_beside(path) as partial:
-        save_file(arrays, partial, {"tree": json.dumps([names, meta])})
+    write_arrays(path, arrays, {"tree": json.dumps([names, meta])})
 
 
 def load_state(path):

@@ -27,6 +27,9 @@ def run(command, argv=None):
     annotations say what a word must be: str, int, float, bool, Path, Literal["a", "b"], or one of
     these `| None`. What goes wrong is one sentence on stderr; errors.py has the exit codes.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by 2>&-
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console of cp949 can't show every character
@@ -50,6 +53,7 @@ def call(command, argv):
         print(end="", flush=True)  # if nobody reads on, as in `| head`, it shows here
         return 0
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
         print(file=sys.stderr)  # the shell's next prompt starts on a line of its own
         return 130
     except BrokenPipeError:  # the reader has left, and knows it

@@ -131,6 +131,7 @@ def fetch_model(hub_id, folder, patience=10):
         load_config(folder)  # before gigabytes of another architecture come
         (fetch("vocab.json") and fetch("merges.txt")) or fetch("tokenizer.json")
         fetch("tokenizer_config.json")
+        fetch("added_tokens.json") and fetch("special_tokens_map.json")  # older tokenizers'
         fetch("generation_config.json")
         if not fetch(WEIGHTS) and fetch(INDEX):
             all(map(fetch, shard_names(folder / INDEX)))
@@ -182,10 +183,9 @@ def fetch_file(url, path, token="", optional=False):
                 part.unlink(missing_ok=True)
             if path.exists():  # another process was faster, with the part that both of us wrote
                 return True
-            if isinstance(error, DownloadError):
-                raise
             hint = "check the free space and the permissions there"
-            raise DownloadError(f"{path} can't be written ({error.strerror}): {hint}") from None
+            said = DownloadError(f"{path} can't be written ({error.strerror}): {hint}")
+            raise (error if isinstance(error, DownloadError) else said) from None
 
 
 def explain(error):
@@ -212,15 +212,16 @@ def receive(url, path, token):
     headers |= {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
     how = {"stream": True, "timeout": TIMEOUTS, "auth": lambda request: request}  # not ~/.netrc's
     with requests.get(url, headers=headers, **how) as response:
-        response.raise_for_status()
         said = {} if "Content-Encoding" in response.headers else response.headers
-        if not (start and response.status_code == 206):  # all of it, perhaps of another version
+        goes_on = start and response.status_code == 206
+        if response.status_code == 416 or (goes_on and said.get("ETag") != etag):
+            part.unlink(missing_ok=True)
+            raise requests.ConnectionError("a piece of another version")
+        response.raise_for_status()
+        if not goes_on:  # all of it, perhaps of another version
             etag = re.search(r'^("[^"]{1,64}")?', said.get("ETag", ""))[0]  # a weak one won't do
             start, part = 0, path.with_name(f"{path.name}@{quote(etag, '')}.part")
             part.touch()
-        elif said.get("ETag") != etag:
-            part.unlink()
-            raise requests.ConnectionError("a piece of another version")
         total = start + int(said["Content-Length"]) if "Content-Length" in said else None
         bar = tqdm(None, path.name, total, initial=start, unit="B", unit_scale=True, disable=None)
         with bar, part.open("r+b") as file:
@@ -235,10 +236,11 @@ def receive(url, path, token):
     if size < (total or 0):  # which urllib3 1 doesn't notice
         raise requests.ConnectionError("the end is missing")
     right = size == int(hub.get("X-Linked-Size", total or size))
-    if right and len(sha256) == 64:  # else it is of a small file, and git's SHA-1
+    if right and size and len(sha256) == 64:  # else it is of a small file, and git's SHA-1
         right = hashlib.sha256(np.memmap(part, mode="r")).hexdigest() == sha256
-    if not right:
-        raise DownloadError(f"{url} came with a wrong size or sha256 and was deleted: try again")
+    text = part.read_bytes().strip() if path.suffix == ".json" else b"{}"
+    if not right or text[:1] + text[-1:] != b"{}":  # a page to log in is no JSON object
+        raise DownloadError(f"{url} came damaged (size, sha256 or JSON) and was deleted: try again")
     path.exists() or part.replace(path)  # else what is called part may be a slower process's
 
 

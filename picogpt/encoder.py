@@ -11,14 +11,11 @@ itself where Latin-1 has such a character, else one from U+0100 on. The space be
 """
 
 import heapq
-import json
 from functools import lru_cache
-from pathlib import Path
 
 import regex
 
-from picogpt.errors import CheckpointError, TextError
-from picogpt.files import write_text
+from picogpt.errors import TextError
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -148,95 +145,3 @@ class Encoder:
                 if pair in ranks:
                     heapq.heappush(heap, ranks[pair] * n + left)
         return [self.vocab[symbol] for symbol in symbols if symbol]
-
-
-def load_encoder(folder):
-    """Read a folder's tokenizer: vocab.json and merges.txt, or tokenizer.json where only that is.
-
-    Raises CheckpointError for files that are missing, damaged or not of GPT-2's kind.
-    """
-    folder = Path(folder)
-    vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
-    path = file_of_added = folder / "tokenizer_config.json"
-    try:
-        config = json.loads(path.read_bytes()) if path.exists() else {}
-        add_prefix_space = config.get("add_prefix_space", False)
-        added = [(token, int(id)) for id, token in config.get("added_tokens_decoder", {}).items()]
-        path = folder / "tokenizer.json"
-        if path.exists() and not (vocab_file.exists() and merges_file.exists()):
-            file_of_added = path
-            vocab, merges, added = _parse_tokenizer(json.loads(path.read_bytes()))
-            _check_vocab(vocab)
-        else:
-            path = vocab_file
-            vocab = json.loads(path.read_bytes())
-            _check_vocab(vocab)
-            path = merges_file
-            lines = path.read_text(encoding="utf-8").split("\n")
-            merges = [line for line in lines if line and not line.startswith("#version")]
-        _check_merges(merges, vocab)
-        path = file_of_added
-        added_tokens = {token["content"]: vocab.get(token["content"], id) for token, id in added}
-        _check_vocab(vocab | added_tokens)
-        special = {token["content"] for token, _ in added if token.get("special")}
-        return Encoder(vocab, merges, added_tokens, special, add_prefix_space)
-    except FileNotFoundError:
-        needed = "a GPT-2 tokenizer is vocab.json and merges.txt, or tokenizer.json"
-        raise CheckpointError(f"{folder} has no {path.name}: {needed}.") from None
-    except (TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not what GPT-2's looks like: get it again.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be used ({error}): get it again.") from error
-
-
-def _parse_tokenizer(tokenizer):
-    """Vocabulary, merges and added tokens of a tokenizer.json, if it is of GPT-2's kind."""
-    model, splitter = tokenizer["model"], tokenizer["pre_tokenizer"]
-    kind = model.get("type", "BPE"), splitter["type"], splitter.get("use_regex", True)
-    others = tokenizer.get("normalizer") or model.get("ignore_merges")
-    if kind != ("BPE", "ByteLevel", True) or others:
-        raise ValueError("not GPT-2's byte-level BPE")
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return model["vocab"], merges, [(token, token["id"]) for token in tokenizer["added_tokens"]]
-
-
-def _check_vocab(vocab):
-    """Raise ValueError unless every byte has a token, and every token a text and one id."""
-    if not isinstance(vocab, dict) or not vocab.keys() >= BYTE_OF_SYMBOL.keys():
-        raise ValueError("no vocabulary with a token for every byte")
-    "".join(vocab).encode("utf-8")  # raises for what is no text
-    ids = set(vocab.values())
-    if len(ids) < len(vocab) or "" in vocab or not all(type(id) is int and id >= 0 for id in ids):
-        raise ValueError("its tokens don't have one whole number each")
-
-
-def _check_merges(merges, vocab):
-    """Raise ValueError unless merges join tokens to tokens and make each that begins with Ġ."""
-    for merge in merges:
-        parts = merge.split(" ")
-        if len(parts) != 2 or not vocab.keys() >= {*parts, "".join(parts)}:
-            raise ValueError(f"{merge!r} is no merge of tokens in the vocabulary")
-    made = {"Ġ", *(merge.replace(" ", "") for merge in merges)}
-    for token in vocab:
-        if token.startswith("Ġ") and token not in made:
-            raise ValueError(f"no merge makes {token!r} of the vocabulary: it may be cut off")
-
-
-def save_encoder(encoder, folder):
-    """Write vocab.json, merges.txt and tokenizer_config.json as transformers reads them."""
-    added = {
-        id: {"content": token, "special": token in encoder.special}
-        for token, id in encoder.added_tokens.items()
-    }
-    config = {
-        "tokenizer_class": "GPT2Tokenizer",
-        "add_prefix_space": encoder.add_prefix_space,
-        "added_tokens_decoder": added,
-    }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "vocab.json", json.dumps(encoder.vocab, ensure_ascii=False))
-    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *encoder.merges, ""]))
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_text(folder / "tokenizer_config.json", text)
-    (folder / "tokenizer.json").unlink(missing_ok=True)  # transformers would read that instead

@@ -5,7 +5,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from picogpt.errors import CheckpointError
+from picogpt.errors import CheckpointError, PicoGPTError
 
 
 @contextmanager
@@ -32,12 +32,31 @@ def write_text(path, text):
         partial.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_arrays(path, arrays, metadata):
+    """Write a safetensors file of {name: array} and {name: text}; PicoGPTError where that fails."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with written_beside(path) as partial:
+        try:
+            save_file(arrays, partial, metadata)
+        except SafetensorError as error:
+            raise PicoGPTError(f"{path} can't be written ({error}): is there space?") from None
+
+
 def read_json(path):
     """The object in a model's JSON file; raises CheckpointError where it is damaged."""
     try:
         values = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError, RecursionError) as e:
-        raise CheckpointError(f"{path} can't be read ({e}): get it again") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} can't be read ({error}): get it again") from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} is no JSON object: get it again")
     return values
+
+
+def unreadable(path, error):
+    """The CheckpointError for a file that the system doesn't give out."""
+    return CheckpointError(f"{path} can't be read ({error.strerror}): check its permissions")

@@ -13,6 +13,8 @@ from picogpt.model import logits, new_caches
 
 # transformers' rules for what neither the caller nor generation_config.json says
 SAMPLING_DEFAULTS = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}
+# what transformers would follow, too, and the values that change nothing
+NOT_FOLLOWED = {"repetition_penalty": 1, "no_repeat_ngram_size": 0, "num_beams": 1, "min_p": 0}
 COLDEST = 1e-5  # below this temperature float32 overflows, and sampling is greedy anyway
 
 
@@ -67,7 +69,7 @@ def draw(scores, rng, sampling):
 
 def check_sampling(temperature=None, top_k=None, top_p=None):
     """Raise UsageError for a value that makes no sense; None is one that is not given."""
-    if temperature is not None and not 0 <= temperature < np.inf:
+    if temperature is not None and not 0 <= temperature < 1e38:
         raise UsageError(f"temperature must be 0 (greedy) or more, not {temperature}")
     if top_k is not None and not (isinstance(top_k, int | np.integer) and top_k >= 0):
         raise UsageError(f"top_k must be a whole number, 0 (all tokens) or more, not {top_k}")
@@ -82,6 +84,9 @@ def sampling_for(model, **asked):
     CheckpointError for values that make no sense.
     """
     check_sampling(**asked)
+    habits = {name: model.generation.get(name) for name in NOT_FOLLOWED}
+    if more := [name for name, said in habits.items() if said not in (None, NOT_FOLLOWED[name])]:
+        notify(f"generation_config.json sets {', '.join(more)}, which is not followed here")
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked and not model.generation.get("do_sample"):
         return SAMPLING_DEFAULTS | {"temperature": 0}
@@ -136,7 +141,8 @@ def next_scores(model, ids, lengths=None, caches=None):
 
     A checkpoint's vocabulary may be padded; the padding is cut off. Raises CheckpointError for NaN.
     """
-    rows = logits(model, ids, lengths, caches, last_only=True)[:, : model.encoder.n_vocab]
+    with np.errstate(all="ignore"):  # what comes of it is looked at here
+        rows = logits(model, ids, lengths, caches, last_only=True)[:, : model.encoder.n_vocab]
     if not np.isfinite(rows.max()):
         raise CheckpointError("the model computes NaN or infinity: are its weights damaged?")
     return rows

@@ -11,11 +11,14 @@ import numpy as np
 from picogpt import backprop, kernels
 from picogpt.config import Config, load_config, save_config
 from picogpt.download import TINY_FOLDERS, resolve_model
-from picogpt.encoder import Encoder, load_encoder, save_encoder
+from picogpt.encoder import Encoder
+from picogpt.encoder_files import load_encoder, save_encoder
 from picogpt.errors import CheckpointError, TextError
 from picogpt.files import read_json, write_text
 from picogpt.gradients import block_forward
 from picogpt.params import load_params, save_params
+
+HABITS = ("do_sample", "temperature", "top_k", "top_p")
 
 
 class Model(NamedTuple):
@@ -51,14 +54,19 @@ def load(name=None, models_dir=None):
     np.empty(31 * 2**20, np.uint8)
     config = replace(config, tie_word_embeddings="lm_head" not in params)
     habits = folder / "generation_config.json"
-    generation = read_json(habits) if habits.is_file() else {}
+    if habits.is_file():
+        generation = {"eos_token_id": None} | read_json(habits)
+    else:  # older checkpoints have their habits in config.json
+        said = read_json(folder / "config.json")
+        generation = {name: said[name] for name in HABITS if name in said}
+        generation |= {"eos_token_id": config.eos_token_id} if generation else {}
     said = Path(name).resolve().name if Path(name).is_dir() else str(name)
     return Model(params, config, encoder, generation, said, folder)
 
 
 def save(model, folder, dtype=np.float32):
     """Write a folder that `load`, GPT2LMHeadModel and GPT2TokenizerFast read; float16 halves it."""
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
     save_params(model.params, config, folder, dtype)

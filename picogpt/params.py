@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from picogpt.errors import CheckpointError
-from picogpt.files import read_json, written_beside
+from picogpt.files import read_json, unreadable, write_arrays
 from picogpt.tree import tree_map, tree_paths
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
@@ -139,7 +139,9 @@ def open_safetensors(path):
             raise ValueError("its numbers are more or fewer than its header says")
         floats = {name: entry for name, entry in header.items() if entry["dtype"] in DTYPES}
         return {name: find_tensor(path, data, 8 + n_header, floats[name]) for name in floats}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise CheckpointError(f"{path} is cut off or damaged ({e}): fetch it again") from None
 
 
@@ -187,13 +189,12 @@ def as_float32(array):
     """Widen float16 and bfloat16 (uint16) exactly; float32 stays as it is, float64 is rounded."""
     if array.dtype == np.uint16:  # bfloat16 is the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinity
+        return array.astype(np.float32, copy=False)
 
 
 def save_params(params, config, folder, dtype=np.float32):
     """Write model.safetensors under the names that GPT2LMHeadModel gives them."""
-    from safetensors.numpy import save_file
-
     tensors = {}
 
     def put(leaf, array):
@@ -206,5 +207,4 @@ def save_params(params, config, folder, dtype=np.float32):
         tensors[prefix + name] = np.ascontiguousarray(array, dtype)
 
     tree_map(put, checkpoint_tree(config), params)
-    with written_beside(Path(folder) / WEIGHTS) as partial:
-        save_file(tensors, partial, metadata={"format": "pt"})
+    write_arrays(Path(folder) / WEIGHTS, tensors, {"format": "pt"})

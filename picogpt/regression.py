@@ -12,35 +12,46 @@ from picogpt.kernels import linear
 
 PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 N_WORDS = 5000  # of a bag: the most frequent ones
+WIDEST = 2048  # features whose principal axes are found in a second; a bag of words has more
 
 
 # loss = mean of -log softmax(x w + b)_label + penalty/2 |w|^2. With d = (softmax - 1[label]) / n:
 # dw = x^T d + penalty w, db = sum of d.
 def softmax_regression(
-    x, labels, n_classes, penalty, *, epochs=40, batch_size=None, lr=2e-2, seed=0, report=None
+    x, labels, n_classes, penalty, *, epochs=40, batch_size=None, lr=1e-2, seed=0, report=None
 ):
     """The head {w, b} that predicts labels `[n]` from rows x `[n, n_in]`, and fit's history.
 
-    It minimises the mean cross-entropy + penalty/2 |w|^2 by AdamW, whose own decay is 0.
+    It minimises the mean cross-entropy + penalty/2 |w|^2 by AdamW, whose own decay is 0, along the
+    principal axes of x: turning x leaves |w| and the loss as they are, but AdamW, which has a step
+    size for every weight, goes straight to the optimum where features don't depend on each other.
     report(head, figures) is called after each epoch.
     """
     shape = x.shape[1], n_classes
-    head = {"w": np.zeros(shape, np.float32), "b": np.zeros(n_classes, np.float32)}
+    turned = {"w": np.zeros(shape, np.float32), "b": np.zeros(n_classes, np.float32)}
+    axes = None
+    if x.shape[1] <= WIDEST:
+        x = x.astype(np.float32)
+        axes = np.linalg.eigh(x.T @ x)[1]  # [n_in, n_in], orthonormal
+        x = x @ axes
+
+    def head():
+        return turned | ({} if axes is None else {"w": axes @ turned["w"]})
 
     def gradients(part, batch, rng):  # noqa: ARG001 - nothing is random
         rows, share = x[part].astype(np.float32), len(part) / len(batch)
-        d = linear(rows, **head)  # [n, n_in] -> [n, n_classes]
+        d = linear(rows, **turned)  # [n, n_in] -> [n, n_classes]
         loss = softmax_cross_entropy(d, labels[part]) / len(batch)  # the logits become n * d
         d /= len(batch)
-        loss += share * penalty / 2 * float((head["w"] ** 2).sum())
-        return loss, {"w": rows.T @ d + share * penalty * head["w"], "b": d.sum(axis=0)}
+        loss += share * penalty / 2 * float((turned["w"] ** 2).sum())
+        return loss, {"w": rows.T @ d + share * penalty * turned["w"], "b": d.sum(axis=0)}
 
     history = fit(
-        head, gradients, len(x), epochs=epochs, lr=lr, final=0.0, seed=seed, n_threads=1,
+        turned, gradients, len(x), epochs=epochs, lr=lr, final=0.0, seed=seed, n_threads=1,
         batch_size=batch_size or max(4, len(x) // 64),
-        report=report and (lambda figures: report(head, figures)),
+        report=report and (lambda figures: report(head(), figures)),
     )  # fmt: skip
-    return head, history
+    return head(), history
 
 
 def hold_back(n, seed):

@@ -10,7 +10,7 @@ from picogpt.bpe_training import train_encoder
 from picogpt.cli import at_least, run
 from picogpt.config import Config
 from picogpt.corpus import encode_files, find_files
-from picogpt.encoder import load_encoder, save_encoder
+from picogpt.encoder_files import load_encoder, save_encoder
 from picogpt.errors import DataError, UsageError
 from picogpt.files import read_json, write_text
 from picogpt.model import Model, load, save

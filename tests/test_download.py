@@ -341,6 +341,16 @@ def test_a_model_that_lacks_a_file(hub, tmp_path, missing):
     sentence(error)
 
 
+@pytest.mark.parametrize("page", [b"<html>please log in</html>", b""])
+@pytest.mark.parametrize("file", ["config.json", "vocab.json"])
+def test_a_page_to_log_in_is_not_kept(hub, tmp_path, file, page):
+    right, hub.repos[MEDIUM][file] = hub.repos[MEDIUM][file], page
+    with pytest.raises(DownloadError, match=f"{file} came damaged .* and was deleted"):
+        find_model("355M", tmp_path)
+    hub.repos[MEDIUM][file] = right
+    assert find_model("355M", tmp_path)
+
+
 def test_a_file_that_is_not_optional(fetch):
     with pytest.raises(DownloadError, match=r"none.txt can't be fetched: no such file.*\(HTTP 404"):
         fetch("none.txt")
@@ -462,6 +472,16 @@ def test_the_file_changes_between_two_tries(hub, fetch, if_range, file):
     assert fetch(file) == new
 
 
+def test_the_file_becomes_shorter_between_two_tries(hub, fetch):
+    hub.habits = {"if_range": False}
+    hub.repos["a/b"]["small.txt"] = DATA
+    hub.faults["small.txt"] = [{"drop": 200_000}, 403]
+    with pytest.raises(DownloadError):
+        fetch("small.txt")
+    hub.repos["a/b"]["small.txt"] = DATA[:1000]  # the range that is left does not exist: HTTP 416
+    assert fetch("small.txt") == DATA[:1000]
+
+
 @pytest.mark.parametrize(
     "habits",
     [
@@ -499,7 +519,7 @@ def test_an_older_file_without_an_etag_leaves_no_end_behind(hub, fetch):
 @pytest.mark.parametrize("habits", [{"corrupt": True}, {"linked": {"X-Linked-Size": 299_999}}])
 def test_a_wrong_file_is_deleted(hub, fetch, tmp_path, clean, habits):
     hub.habits = habits
-    with pytest.raises(DownloadError, match="wrong size or sha256 and was deleted") as error:
+    with pytest.raises(DownloadError, match="damaged .* and was deleted") as error:
         fetch()
     sentence(error)
     assert not list((tmp_path / "to").iterdir()) and clean == []

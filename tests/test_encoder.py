@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from texts import NASTY
 
-from picogpt.encoder import BYTE_OF_SYMBOL, Encoder, load_encoder, to_symbols
+from picogpt.encoder import BYTE_OF_SYMBOL, Encoder, to_symbols
+from picogpt.encoder_files import load_encoder
 from picogpt.errors import TextError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden/encoder.json").read_text(encoding="utf-8"))

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from picogpt.encoder import BYTE_OF_SYMBOL, Encoder, load_encoder, save_encoder
+from picogpt.encoder import BYTE_OF_SYMBOL, Encoder
+from picogpt.encoder_files import load_encoder, save_encoder
 from picogpt.errors import CheckpointError, TextError
 
 MERGES = ["l o", "lo w", "Ġ low", "e r", "Ġ Ġ"]
@@ -253,3 +254,16 @@ def test_damaged_tokenizer_config(tmp_path, config):
     save_encoder(ENCODER, tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     refused(tmp_path, "tokenizer_config.json (can't be used|is not what GPT-2's looks like)")
+
+
+def test_a_token_before_every_text_is_refused(tmp_path):
+    save_encoder(ENCODER, tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
+    refused(tmp_path, "tokenizer_config.json can't be used .add_bos_token")
+    for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (tmp_path / file).unlink()
+    text, start = {"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "<|endoftext|>"}}
+    template = {"type": "TemplateProcessing", "single": [start, text]}
+    refused(write_whole(tmp_path, tokenizer_json(ENCODER, post_processor=template)), "byte-level")
+    write_whole(tmp_path, tokenizer_json(ENCODER, post_processor=template | {"single": [text]}))
+    assert load_encoder(tmp_path).vocab == VOCAB

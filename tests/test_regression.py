@@ -50,6 +50,17 @@ def test_the_trained_head_is_within_one_percent_of_the_optimum(penalty):
     assert history[-1]["train loss"] == pytest.approx(reached, rel=0.01)  # the penalty is in it
 
 
+def test_features_that_depend_on_each_other_take_no_longer():
+    x, labels = data(300, 50)
+    mixing = np.random.default_rng(1).standard_normal((50, 50))
+    mixing *= np.exp(-np.arange(50) / 10)[:, None]
+    x = (x @ mixing).astype(np.float32)
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    head, _ = softmax_regression(x, labels, 3, 1e-3)
+    reached = penalised_loss(**head, x=x, labels=labels, penalty=1e-3)
+    assert reached <= optimum(x, labels, 3, 1e-3) * 1.01
+
+
 def test_counts_are_taken_as_well_as_floats():
     x, labels = data()
     x = (x > 0).astype(np.uint8)

@@ -14,14 +14,16 @@ from oracles import oracle
 from texts import NASTY, prose
 
 from picogpt.bpe_training import train_encoder
-from picogpt.encoder import PIECES, Encoder, load_encoder, save_encoder, to_symbols
+from picogpt.encoder import PIECES, Encoder, to_symbols
+from picogpt.encoder_files import load_encoder, save_encoder
 
 tokenizers = oracle("tokenizers")
 transformers = oracle("transformers")
 hypothesis = oracle("hypothesis")
 st = oracle("hypothesis.strategies")
 DATA = Path(__file__).parents[2] / "../shared/data"
-FOLDERS = ["gpt2", "trained", "saved whole", "saved whole, old", "prefix space", "added", "no end"]
+FOLDERS = ["gpt2", "trained", "saved whole", "saved whole, old", "prefix space", "added",
+           "added, beside", "added, old", "no end"]  # fmt: skip
 
 
 def is_alike(characters):
@@ -78,6 +80,16 @@ def folders(tmp_path_factory):
     theirs.add_tokens(["<new>", "lo w", "한국", "qu"])  # the vocabulary has qu
     theirs.add_special_tokens({"pad_token": "<pad>"})
     theirs.save_pretrained(paths["added"])
+    save_encoder(encoder, paths["added, beside"])
+    theirs.save_pretrained(paths["added, beside"])  # tokenizer.json, and the pair of before
+    assert (paths["added, beside"] / "merges.txt").exists()
+    save_encoder(encoder, paths["added, old"])  # as transformers 4.0 wrote it
+    added = theirs.get_added_vocab().items() - encoder.vocab.items()
+    roles = {"eos_token": "<|endoftext|>", "pad_token": {"content": "<pad>"}}
+    for name, said in (("added_tokens", dict(added)), ("special_tokens_map", roles),
+                       ("tokenizer_config", {"model_max_length": 1024})):  # fmt: skip
+        file = paths["added, old"] / f"{name}.json"
+        file.write_text(json.dumps(said), encoding="utf-8")
     vocab = {token: id for token, id in encoder.vocab.items() if token != "<|endoftext|>"}
     save_encoder(Encoder(vocab, encoder.merges), paths["no end"])
     return paths
@@ -170,9 +182,9 @@ def test_what_is_saved_is_what_transformers_loads(folders, tmp_path, name):
     for text in [*NASTY, "<new>lo wlo w <new> <pad>한국어"]:
         check((again, theirs), text)
         assert again.encode(text) == ours.encode(text)
+    assert len(theirs) == ours.n_vocab
     if ours.end_of_text is not None:
         assert theirs.eos_token_id == theirs.bos_token_id == ours.end_of_text
-        assert len(theirs) == ours.n_vocab
         theirs = reference(tmp_path, split=False)
         text = "<pad>a<|endoftext|> <pad>b<new>"
         assert ours.encode(text, allow_special=True) == theirs(text)["input_ids"]

@@ -14,7 +14,7 @@ from oracles import oracle
 import gpt2
 from picogpt import generate_batch, load, logits
 from picogpt.cli import call
-from picogpt.encoder import save_encoder
+from picogpt.encoder_files import save_encoder
 from picogpt.generation import distribution, keep_top_k, keep_top_p, sampling_for
 from picogpt.kernels import softmax
 
