@@ -18,7 +18,7 @@ WIDEST = 2048  # features whose principal axes are found in a second; a bag of w
 # loss = mean of -log softmax(x w + b)_label + penalty/2 |w|^2. With d = (softmax - 1[label]) / n:
 # dw = x^T d + penalty w, db = sum of d.
 def softmax_regression(
-    x, labels, n_classes, penalty, *, epochs=40, batch_size=None, lr=1e-2, seed=0, report=None
+    x, labels, n_classes, penalty, *, epochs=40, batch_size=None, lr=2e-2, seed=0, report=None
 ):
     """The head {w, b} that predicts labels `[n]` from rows x `[n, n_in]`, and fit's history.
 
