@@ -1,5 +1,9 @@
 """A tree of arrays in one file: what is written comes back, to the order in memory."""
 
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -38,3 +42,26 @@ def test_a_damaged_file_is_refused_in_one_sentence(tmp_path, n_bytes):
     with pytest.raises(CheckpointError, match="damaged") as caught:
         load_state(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits of a file's size are POSIX")
+def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path):
+    """A file may grow no further, as on a full disk; in a process of its own."""
+    path = tmp_path / "state.safetensors"
+    save_state(path, {"w": np.zeros(3)}, {"step": 1})
+    code = f"""
+import resource, signal
+import numpy as np
+from picogpt.checkpoint import save_state
+from picogpt.errors import PicoGPTError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+try:
+    save_state({str(path)!r}, {{"w": np.zeros(10_000)}}, {{"step": 2}})
+except PicoGPTError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"{path} can't be written" in done.stdout
+    assert load_state(path)[1] == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]

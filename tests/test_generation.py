@@ -381,9 +381,20 @@ def test_next_token_probabilities_are_those_of_the_prompts_last_token(capsys):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_weights_that_give_no_numbers_are_said_to_be_damaged(bad):
     model = small_model()
-    model.params["ln_f"]["g"][0] = bad
+    model.params["ln_f"]["g"][0] = model.params["blocks"][0]["mlp"]["c_fc"]["b"][0] = bad
     for options in ({}, {"temperature": 1.0}):
         with pytest.raises(CheckpointError, match="damaged"):
             list(generate(model, "a", **options))
     with pytest.raises(CheckpointError, match="damaged"):
         next_token_probabilities(model, "a")
+
+
+def test_what_is_not_followed_is_named_once(capsys):
+    plain = {"repetition_penalty": 1.0, "num_beams": 1, "no_repeat_ngram_size": None}
+    assert generate_batch(small_model(generation=plain), ["a"], 2)
+    assert capsys.readouterr().err == ""
+    model = small_model(generation={"repetition_penalty": 1.3, "min_p": 0.1, "num_beams": 1})
+    for _ in range(2):
+        assert generate_batch(model, ["a"], 2)
+    said = "generation_config.json sets repetition_penalty, min_p, which is not followed here\n"
+    assert capsys.readouterr().err == said

@@ -143,6 +143,8 @@ def test_show_next_is_a_table_with_the_models_name(run, tmp_path):
         f"next token, by {Path(folder).name}\n'n' 100.0% {50 * '#'}\n"
     )
     assert len(run("x", "--model_size", folder, "--show_next", "9999")[1].splitlines()) == 268
+    words = ["--show_next", "5", "--temperature", "0"]  # no other can come
+    assert len(run("x", "--model_size", folder, *words)[1].splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -163,6 +165,7 @@ def test_show_next_is_a_table_with_the_models_name(run, tmp_path):
         (["a", "--top_p", "nan"], "--top_p must be a number, not 'nan'"),
         (["a", "--top_k", "-3"], "top_k must be a whole number, 0 (all tokens) or more"),
         (["a", "--temperature", "-0.1"], "temperature must be 0 (greedy) or more"),
+        (["a", "--temperature", "1e39"], "temperature must be 0 (greedy) or more"),
         (["a", "--stop"], "--stop needs a value"),
     ],
     ids=str,
@@ -243,6 +246,13 @@ def test_ctrl_c_leaves_what_is_printed_and_exits_130(folder):
     assert running.returncode == 130
     assert first
     assert err.decode() in ("\n", OUTGROWN + "\n\n")  # the shell's prompt gets its own line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_a_closed_stderr_keeps_stdout_clean():
+    command = ["sh", "-c", '"$@" 2>&-', "sh", sys.executable, str(SCRIPT), "--bogus"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
 
 
 @needs_sigint

@@ -192,3 +192,22 @@ def test_logits_are_transformers(folder):
     caches = picogpt.new_caches(config)
     steps = [picogpt.logits(model, ids[i : i + 1], caches=caches) for i in range(len(ids))]
     assert np.abs(np.concatenate(steps) - expected).max() < 2e-5
+
+
+def test_an_older_checkpoints_habits_stand_in_its_config(tmp_path):
+    folder = small_folder(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"do_sample": True, "temperature": 0.5, "top_k": 5}
+    (folder / "config.json").write_text(json.dumps(config))
+    habits = {"do_sample": True, "temperature": 0.5, "top_k": 5}
+    end = config["eos_token_id"]
+    assert picogpt.load(folder).generation == habits | {"eos_token_id": end}
+    (folder / "generation_config.json").write_text("{}")  # it takes the place of all that
+    assert picogpt.load(folder).generation == {"eos_token_id": None}
+
+
+def test_save_knows_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    picogpt.save(small_model(), "~/model")
+    assert (tmp_path / "model" / "model.safetensors").exists()
