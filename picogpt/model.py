@@ -105,10 +105,39 @@ def logits(model, ids, lengths=None, caches=None, last_only=False):
     the last row of each. Raises TextError for ids outside the vocabulary, ValueError for lengths
     that don't add up or a sequence longer than n_ctx.
     """
+    ids = check_ids(ids, model.config)
+    if last_only and caches and len(ids) > len(caches):
+        return last_logits(model, ids, lengths, caches)
     return kernels.gpt2(
-        check_ids(ids, model.config), **model.params, **model.config.kernel_options,
-        lengths=lengths, caches=caches, last_only=last_only,
+        ids, **model.params, **model.config.kernel_options, lengths=lengths, caches=caches,
+        last_only=last_only,
     )  # fmt: skip
+
+
+def last_logits(model, ids, lengths, caches):
+    """`kernels.gpt2` with last_only and caches, less what nobody needs: `[n_sequences, n_vocab]`.
+
+    In the last block, all tokens but each sequence's last give their keys and values to the caches,
+    and nothing else: a fourteenth of 124M's work is saved, a fifth of tiny's.
+    """
+    params, options, n = model.params, model.config.kernel_options, model.config.n_embd
+    x = kernels.hidden_states(
+        ids, params["wte"], params["wpe"], params["blocks"][:-1], lengths=lengths, caches=caches,
+        **options,
+    )  # [n_tokens] -> [n_tokens, n_embd]
+    block, eps, n_head = params["blocks"][-1], options["eps"], options["n_head"]
+    caches, options["scale"] = [cache[-1] for cache in caches], options["scale"][-1]
+    w, b = (block["attn"]["c_attn"][name][..., n:] for name in "wb")  # of keys and values
+    kv = kernels.linear(kernels.layer_norm(x, **block["ln_1"], eps=eps), w, b)  # [.., 2*n_embd]
+    k, v = (kernels.split_heads(half, n_head) for half in np.split(kv, 2, axis=-1))
+    pieces = kernels.cut(lengths, len(x))
+    for piece, cache in zip(pieces, caches):
+        before = slice(piece.start, piece.stop - 1)
+        kernels.extend_cache(cache, k[:, before], v[:, before])
+    x = x[[piece.stop - 1 for piece in pieces]]  # [n_sequences, n_embd]
+    x = kernels.transformer_block(x, **block, lengths=[1] * len(x), caches=caches, **options)
+    x = kernels.layer_norm(x, **params["ln_f"], eps=eps)
+    return x @ params.get("lm_head", params["wte"]).T  # [.., n_embd] -> [.., n_vocab]
 
 
 def loss_and_gradients(

@@ -211,3 +211,25 @@ def test_save_knows_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     picogpt.save(small_model(), "~/model")
     assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_last_logits_are_the_last_of_all(tied):
+    model = small_model(tie_word_embeddings=tied, scale_attn_by_inverse_layer_idx=True)
+    rng = np.random.default_rng(0)
+    lengths, caches = [5, 1, 3], picogpt.new_caches(model.config, 3)
+    others = picogpt.new_caches(model.config, 3)
+    for _ in range(2):  # from the start, then from the caches
+        ids = rng.integers(0, model.config.n_vocab, 9)
+        last = picogpt.logits(model, ids, lengths, caches, last_only=True)
+        rows = picogpt.logits(model, ids, lengths, others)
+        np.testing.assert_allclose(last, rows[[4, 5, 8]], atol=1e-5)
+        for one, other in zip(sum(caches, []), sum(others, [])):
+            assert one["length"] == other["length"]
+            for name in "kv":
+                written = [cache[name][:, : one["length"]] for cache in (one, other)]
+                np.testing.assert_allclose(*written, atol=1e-5)
+    with pytest.raises(ValueError, match="add up to 9"):
+        picogpt.logits(model, ids, [5, 5], caches, last_only=True)
+    with pytest.raises(ValueError, match="3 sequences but 2 caches"):
+        picogpt.logits(model, ids, lengths, caches[:2], last_only=True)
