@@ -101,14 +101,14 @@ def run_batches(source, batches, layer, pool, executor):
             future.cancel()
 
 
-def kept_array(path, shape, dtype):
-    """An array of zeros; where there is a path, in a file that is mapped into memory."""
+def kept_array(path, shape):
+    """An array of float32 zeros; where there is a path, in a file that is mapped into memory."""
     if path is None:
-        return np.zeros(shape, dtype)
+        return np.zeros(shape, np.float32)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_beside(path) as partial, partial.open("wb") as file:
-            np.save(file, np.zeros(shape, dtype))  # so that the room on the disk is taken now
+            np.save(file, np.zeros(shape, np.float32))  # so that the room on the disk is taken now
     return np.load(path, mmap_mode="r+")
 
 
@@ -135,21 +135,24 @@ def features(
     batches = pack(lengths)
     order = np.concatenate(batches)
     rows = lengths[order] if pool == "tokens" else np.ones(len(order), int)
-    pieces = cut(rows, rows.sum())  # where each sequence, in that order, has its rows
+    n_rows, n_embd = rows.sum(), model.config.n_embd
+    pieces = cut(rows, n_rows)  # where each sequence, in that order, has its rows
     if keep is not None:
         said = repr((model.config, layer, pool, N_TOKENS)).encode()
-        keep = Path(keep) / fingerprint(said, lengths, np.concatenate(sequences), model.params)
-    data = kept_array(keep and keep / "data.npy", (rows.sum(), model.config.n_embd), np.float32)
-    done = kept_array(keep and keep / "done.npy", len(batches), bool)
+        name = fingerprint(said, lengths, np.concatenate(sequences), model.params)
+        keep = Path(keep) / f"{name}.npy"
+    kept = kept_array(keep, (n_rows - (-len(batches) // n_embd), n_embd))
+    data, done = kept[:n_rows], kept[n_rows:].reshape(-1)[: len(batches)]  # done: 0 or 1
     firsts = np.cumsum([0, *map(len, batches)])
-    wanted = {i: [sequences[j] for j in batches[i]] for i in np.flatnonzero(~done).tolist()}
+    left = np.flatnonzero(done == 0).tolist()
+    wanted = {i: [sequences[j] for j in batches[i]] for i in left}
     with tqdm(total=len(order), unit=" texts", disable=None) as bar:
         bar.update(len(order) - sum(map(len, wanted.values())))
         for i, array in run_batches(folder or model, wanted, layer, pool, executor):
             data[pieces[firsts[i]].start : pieces[firsts[i + 1] - 1].stop] = array
             if keep is not None:
-                data.flush()
-            done[i] = True
+                kept.flush()
+            done[i] = 1
             bar.update(len(batches[i]))
     places = np.argsort(order)
     return [data[pieces[place]] for place in places] if pool == "tokens" else data[places]

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,26 @@ tests.features(tests.MODEL, tests.sequences(), keep="KEEP", executor=tests.OnDem
     np.testing.assert_allclose(features(MODEL, texts, keep=tmp_path), features(MODEL, texts))
     n_batches = len(pack([len(ids) for ids in texts]))
     assert len(calls) == (n_batches - 3) + n_batches
+
+
+def test_two_runs_that_start_together_keep_no_zeros_for_done(tmp_path, monkeypatch):
+    """While one still writes its file of zeros, the other begins and ends."""
+    texts, real = sequences(), module.written_beside
+    expected = features(MODEL, texts)
+
+    @contextmanager
+    def slow(path):
+        monkeypatch.setattr(module, "written_beside", real)
+        with real(path) as partial:
+            yield partial
+            other = tmp_path / "other"  # another process has another name for its partial file
+            partial.rename(other)
+            np.testing.assert_array_equal(features(MODEL, texts, keep=tmp_path), expected)
+            other.rename(partial)
+
+    monkeypatch.setattr(module, "written_beside", slow)
+    for _ in range(2):
+        np.testing.assert_array_equal(features(MODEL, texts, keep=tmp_path), expected)
 
 
 def test_what_is_kept_belongs_to_a_checkpoint_its_texts_and_the_way(tmp_path):
