@@ -36,10 +36,12 @@ def count_pieces(files, progress=True):
     for file in tqdm(files, "counting words", disable=None if progress else True):
         try:
             with Path(file).open("rb") as lines:  # in bytes a line ends at \n alone, and keeps it
-                for line in lines:
+                for n, line in enumerate(lines, 1):  # noqa: B007 - told below
                     pieces.update(PIECES.findall(line.decode("utf-8")))
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{file} can't be read as UTF-8 text: {error}.") from error
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file} is not UTF-8 in line {n}: save it as UTF-8") from error
+        except OSError as error:
+            raise DataError(f"{file} can't be read: {error}") from error
     return pieces
 
 

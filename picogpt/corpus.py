@@ -1,7 +1,9 @@
 """From text files of any size to token ids, in bounded memory."""
 
+import codecs
 import glob
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ from picogpt.errors import DataError
 from picogpt.files import written_beside
 
 CHUNK_BYTES = 2**20
-LAST_GAP = re.compile(r".*\S(?= )", re.DOTALL)  # up to the last space that follows a word
+# up to the last space that follows a word; without any, to the last such end of a line
+LAST_GAP = re.compile(r".*\S(?= )|.*\S(?=[\r\n])", re.DOTALL)
 
 
 def find_files(patterns):
@@ -22,31 +25,39 @@ def find_files(patterns):
     found = []
     for pattern in patterns.split(","):
         names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - pathlib's takes no absolute one
-        folder = Path(pattern)
-        files = folder.glob("*.txt") if folder.is_dir() else filter(Path.is_file, map(Path, names))
-        files = sorted(files)
+        path = Path(pattern)
+        if path.is_file():
+            names = [path]  # in a pattern the brackets of "book [2].txt" mean something else
+        elif pattern and path.is_dir():  # an empty path is the current folder
+            names = path.glob("*.txt")
+        files = sorted(filter(Path.is_file, map(Path, names)))
         if not files:
-            raise DataError(f"{pattern} holds no text: name a file, a folder of *.txt or a pattern")
+            said = f'"{pattern}" holds no text'
+            raise DataError(f"{said}: name a file, a folder of *.txt or a pattern")
         found += files
     return found
 
 
 def read_chunks(path, n_bytes=CHUNK_BYTES):
-    """Yield a UTF-8 file in pieces of about n_bytes, cut only where a space follows a word.
+    """Yield a UTF-8 file in pieces of about n_bytes, cut only where white space follows a word.
 
     No token of GPT-2's tokenizer crosses such a place, so the pieces' ids are the text's.
     Raises DataError where the file can't be read or is not UTF-8.
     """
-    rest = ""
+    rest, line = "", 1
     try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            while text := file.read(n_bytes):
+        with Path(path).open("rb") as file:
+            for text in codecs.iterdecode(iter(partial(file.read, n_bytes), b""), "utf-8"):
+                line += text.count("\n")
                 rest += text
                 if gap := LAST_GAP.match(rest):
                     yield gap.group()
                     rest = rest[gap.end() :]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read as UTF-8 text: {error}") from None
+    except UnicodeDecodeError as error:
+        line += error.object[: error.start].count(b"\n")
+        raise DataError(f"{path} is not UTF-8 in line {line}: save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error}") from None
     if rest:
         yield rest
 

@@ -141,8 +141,9 @@ def features(
         said = repr((model.config, layer, pool, N_TOKENS)).encode()
         name = fingerprint(said, lengths, np.concatenate(sequences), model.params)
         keep = Path(keep) / f"{name}.npy"
-    kept = kept_array(keep, (n_rows - (-len(batches) // n_embd), n_embd))
-    data, done = kept[:n_rows], kept[n_rows:].reshape(-1)[: len(batches)]  # done: 0 or 1
+    n_last = -(-len(batches) // n_embd)  # rows for `done`, which share the data's file
+    kept = kept_array(keep, (n_rows + n_last, n_embd))
+    data, done = kept[:n_rows], kept[n_rows:].reshape(-1)[: len(batches)]
     firsts = np.cumsum([0, *map(len, batches)])
     left = np.flatnonzero(done == 0).tolist()
     wanted = {i: [sequences[j] for j in batches[i]] for i in left}

@@ -259,15 +259,18 @@ def test_wrong_usage_is_one_sentence(text, tmp_path, capsys, more, told):
 
 
 def test_chunks_of_a_file_are_encoded_like_the_whole(tmp_path):
-    words = ["Hello,", " world", "!\r\n", "  two  spaces", "\n\n", "né", "한국", " ", "\t"]
-    text = "".join(np.random.default_rng(0).choice(words, 500))
-    file = tmp_path / "odd.txt"
-    file.write_text(text, encoding="utf-8", newline="")
+    words = ["Hello,", " world", "!\r\n", "  two  spaces", "\n\n", "né", "한국", " ", "\t", "\x1c"]
     encoder = small_model().encoder
-    for n in (1, 7, 64, 10**6):
-        chunks = list(read_chunks(file, n))
-        assert "".join(chunks) == text
-        assert sum(map(encoder.encode, chunks), []) == encoder.encode(text)
+    file = tmp_path / "odd.txt"
+    for left_out in ("", " "):  # without any space it is cut where lines end
+        some = [word.replace(left_out, "") for word in words]
+        text = "".join(np.random.default_rng(0).choice(some, 500))
+        file.write_text(text, encoding="utf-8", newline="")
+        for n in (1, 7, 64, 10**6):
+            chunks = list(read_chunks(file, n))
+            assert "".join(chunks) == text
+            assert sum(map(encoder.encode, chunks), []) == encoder.encode(text)
+            assert max(map(len, chunks)) < n + 200
     ids = encode_files(encoder, [file, file], tmp_path / "ids.npy")
     assert ids.tolist() == [266, *encoder.encode(text)] * 2
     assert encode_files(encoder, [], tmp_path / "ids.npy").tolist() == ids.tolist()  # kept
@@ -279,8 +282,16 @@ def test_find_files(tmp_path):
     a, b, c = (tmp_path / name for name in ("a.txt", "b.txt", "c.md"))
     assert find_files(str(tmp_path)) == [a, b]
     assert find_files(f"{tmp_path}/*.md,{a}") == [c, a]
-    with pytest.raises(DataError, match="no text"):
-        find_files(str(tmp_path / "none"))
-    (tmp_path / "bad.txt").write_bytes(b"fine \xff")
-    with pytest.raises(DataError, match="UTF-8"):
-        list(read_chunks(tmp_path / "bad.txt"))
+    for none in (str(tmp_path / "none"), "", f"{a},"):
+        with pytest.raises(DataError, match="no text"):
+            find_files(none)
+    (tmp_path / "a [2].txt").write_text("brackets")
+    assert find_files(str(tmp_path / "a [2].txt")) == [tmp_path / "a [2].txt"]
+
+
+@pytest.mark.parametrize("end", [b"\xff", "한".encode()[:2]])
+def test_where_a_file_is_no_utf_8_is_told_by_its_line(tmp_path, end):
+    (tmp_path / "bad.txt").write_bytes("fine 한국\n".encode() * 99 + b"so " + end)
+    for n in (7, 2**20):
+        with pytest.raises(DataError, match="not UTF-8 in line 100: save"):
+            list(read_chunks(tmp_path / "bad.txt", n))
