@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -84,6 +85,7 @@ def main(
     """
     flags = dict(locals())
     at_least(0, weight_decay=weight_decay, dropout=dropout, warmup=warmup, seed=seed)
+    at_least(0, learning_rate=learning_rate, max_norm=max_norm)
     at_least(1, n_steps=n_steps, batch_size=batch_size, accumulate=accumulate, n_threads=n_threads)
     at_least(1, n_layer=n_layer, n_embd=n_embd, n_head=n_head, top_k_layers=top_k_layers)
     at_least(2, n_ctx=n_ctx)
@@ -97,16 +99,20 @@ def main(
     model = load(model_size, models_dir) if model_size else None
     own = {name: getattr(model.config, name) for name in NEW_MODEL} if model else None
     sizes = sizes_for(flags, own)
-    flags |= sizes | {"n_threads": n_threads or min(cores(), batch_size)}
+    if top_k_layers and top_k_layers > sizes["n_layer"]:
+        raise UsageError(f"{model.name} has only {sizes['n_layer']} layers")
+    flags |= sizes | {"n_threads": n_threads or min(cores(), batch_size), "text in the files": 0}
+    for file in (*files, *finish_files, *valid_files):
+        flags["text in the files"] = crc32(file.read_bytes(), flags["text in the files"])
     goes_on = same_run(out, flags)
     if model is None:
         if not (goes_on and (out / "merges.txt").exists()):
             save_encoder(train_encoder(dict.fromkeys(files), vocab_size), out)
         model = new_model(load_encoder(out), sizes, seed)
-    flags["first_trained_block"] = max(0, sizes["n_layer"] - (top_k_layers or sizes["n_layer"]))
+    flags["first_trained_block"] = sizes["n_layer"] - (top_k_layers or sizes["n_layer"])
     recipe = Recipe(**{field.name: flags[field.name] for field in fields(Recipe)})
     main_text, finish_text, valid_text = texts(
-        model.encoder, files, finish_files, valid_files, out, by_line
+        model.encoder, files, finish_files, valid_files, out, by_line, sizes["n_ctx"]
     )
 
     def text_at(step):
@@ -118,16 +124,18 @@ def main(
 
 
 def same_run(out, flags):
-    """Whether the folder holds this very run already; if it holds none, write the flags down.
+    """Whether the folder holds this very run already; if not, begin it: write the flags down.
 
-    Raises UsageError where it holds another one, whose tokens and checkpoint would mix with this.
+    Raises UsageError where it holds the checkpoint of another one.
     """
     path = out / "run.json"
     flags = {name: str(value) for name, value in flags.items()}
-    if path.exists():
-        before = read_json(path)
-        if changed := [name for name in flags if flags[name] != before.get(name)]:
-            raise UsageError(f"{out} holds a run with another {', '.join(changed)}: choose another")
+    before = read_json(path) if path.exists() else {}
+    changed = [name for name in flags if flags[name] != before.get(name)]
+    if before and changed and (out / "checkpoint.safetensors").exists():
+        said = f"{out} holds a run with another {', '.join(changed)}"
+        raise UsageError(f"{said}: choose another --out, or delete it")
+    if not changed:
         return True
     out.mkdir(parents=True, exist_ok=True)
     for stale in ("checkpoint.safetensors", "log.jsonl", *TOKENS):
@@ -158,19 +166,28 @@ def new_model(encoder, sizes, seed):
     return Model(init_params(config, np.random.default_rng(seed)), config, encoder)
 
 
-def texts(encoder, files, finish_files, valid_files, out, by_line):
-    """What is read first, in the finish, and for validation: (ids, where lines begin or None)."""
-    first = encode_files(encoder, files, out / TOKENS[0])
-    finish = encode_files(encoder, finish_files, out / TOKENS[1]) if finish_files else None
+def texts(encoder, files, finish_files, valid_files, out, by_line, n_ctx):
+    """What is read first, in the finish, and for validation: (ids, where lines begin or None).
+
+    Raises DataError, with the flag to change, for a text that is too short.
+    """
+    first, valid_name = encode_files(encoder, files, out / TOKENS[0]), "--valid"
     if valid_files:
         valid = encode_files(encoder, valid_files, out / TOKENS[2])
     else:
         first, valid = np.split(first, [len(first) * 49 // 50])
-    newline = encoder.encode("\n")[-1] if by_line else None
-    return [
-        (ids, None if newline is None else np.flatnonzero(ids == newline) + 1)
-        for ids in (first, first if finish is None else finish, valid)
-    ]
+        valid_name = "the last 2 % of --data"
+    finish = encode_files(encoder, finish_files, out / TOKENS[1]) if finish_files else first
+    read, newline = [], encoder.encode("\n")[-1]
+    for name, ids in (("--data", first), ("--finish_with", finish), (valid_name, valid)):
+        n_needed = 2 if name == valid_name else 2 * n_ctx
+        if len(ids) < n_needed:
+            raise DataError(f"{name} gives too few tokens, {len(ids)}; {n_needed} are needed")
+        lines = np.flatnonzero(ids == newline) + 1 if by_line else None
+        if by_line and not (lines < len(ids) - n_ctx).any():
+            raise DataError(f"{name}: no window fits behind the end of a line, as --by_line asks")
+        read.append((ids, lines))
+    return read
 
 
 def without(files, others):

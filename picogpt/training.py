@@ -17,7 +17,6 @@ import numpy as np
 
 from picogpt import backprop, optim
 from picogpt.checkpoint import deferred_interrupt, load_state, save_state
-from picogpt.errors import DataError
 from picogpt.files import write_text
 from picogpt.model import logits
 from picogpt.parallel import summed_over_threads
@@ -49,14 +48,12 @@ def init_params(config, rng):
 
 
 def batch_at(step, tokens, n_ctx, batch_size, seed, lines=None):
-    """The windows of a step: `[batch_size, n_ctx + 1]` ids.
+    """The windows of a step: `[batch_size, n_ctx + 1]` ids, of at least 2 * n_ctx tokens.
 
     Each pass over the tokens cuts them into windows anew, at another offset, and shuffles them.
     With `lines`, the places where lines begin, each window moves on to the next of them.
     """
     per_pass = len(tokens) // n_ctx - 1
-    if per_pass < 1:
-        raise DataError(f"{len(tokens)} tokens are too few: two windows of {n_ctx} are needed")
     first, starts = step * batch_size, []
     for n in range(first // per_pass, (first + batch_size - 1) // per_pass + 1):
         rng = np.random.default_rng([seed, n])
@@ -83,8 +80,6 @@ def valid_loss(model, n_ctx, tokens, lines=None):
 def next_lines(starts, lines, end):
     """For each of the starts, the first of the lines' beginnings from there on, before `end`."""
     lines = lines[lines < end]
-    if not len(lines):
-        raise DataError("no window fits behind the end of a line: do without --by_line")
     return lines[np.searchsorted(lines, starts) % len(lines)]
 
 

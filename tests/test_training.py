@@ -71,11 +71,6 @@ def test_windows_by_line_begin_where_lines_begin():
     assert all(tuple(window) in found for window in windows)
 
 
-def test_too_few_tokens_are_refused():
-    with pytest.raises(DataError, match="too few"):
-        batch_at(0, np.arange(12), 10, 1, seed=0)
-
-
 @pytest.mark.parametrize("change", [{"n_threads": 2}, {"accumulate": 4}, {"n_threads": 3}])
 def test_threads_and_accumulation_change_nothing(change):
     windows = np.random.default_rng(1).integers(0, 267, (4, 33))
@@ -157,11 +152,14 @@ def test_ctrl_c_saves_and_says_how_to_go_on(text, tmp_path):
     assert (tmp_path / "checkpoint.safetensors").exists()
 
 
-def test_top_layers_from_a_checkpoint(text, tmp_path):
+def test_top_layers_from_a_checkpoint(text, tmp_path, capsys):
     start, out = tmp_path / "start", tmp_path / "out"
     assert call(main, command(text, start, 2)) == 0
     before = load(start).params
-    more = ["--model_size", str(start), "--top_k_layers", "1", "--dropout", "0.1", "--half"]
+    more = ["--model_size", str(start), "--top_k_layers"]
+    assert call(main, command(text, out, 3, *more, "3")) == 2 and not out.exists()
+    assert "start has only 2 layers" in capsys.readouterr().err
+    more += ["1", "--dropout", "0.1", "--half"]
     assert call(main, command(text, out, 3, *more)) == 0
     after = load(out).params
     half = tree_map(lambda x: x.astype(np.float16).astype(np.float32), before)
@@ -224,18 +222,37 @@ def test_the_finish_reads_its_own_files(text, tmp_path, monkeypatch):
     assert read == [False] * 7 + [True] * 3
 
 
-def test_another_run_is_refused_before_its_first_checkpoint(text, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("picogpt.train.train_encoder", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        call(main, command(text, tmp_path, 2))
-    assert call(main, command(__file__, tmp_path, 2)) == 2
-    assert "another data" in capsys.readouterr().err
+@pytest.mark.parametrize("flag", ["data", "finish_with", "valid"])
+def test_a_text_that_is_too_short_is_told_at_once_and_read_anew_when_it_has_grown(
+    text, tmp_path, capsys, flag
+):
+    short, out = tmp_path / "short.txt", tmp_path / "out"
+    short.write_text("", encoding="utf-8")
+    more = [] if flag == "data" else [f"--{flag}", str(short)]
+    argv = command(short if flag == "data" else text, out, 2, *more)
+    assert call(main, argv) == 1
+    assert f"--{flag} gives too few tokens, " in capsys.readouterr().err
+    assert not (out / "log.jsonl").exists()
+    short.write_text(text.read_text(encoding="utf-8")[:9000] + "*", encoding="utf-8")
+    assert call(main, argv) == 0
+
+
+def test_a_finish_without_lines_is_told_at_once(text, tmp_path, capsys):
+    (tmp_path / "stars.txt").write_text("*" * 2000, encoding="utf-8")
+    argv = command(text, tmp_path, 2, "--finish_with", str(tmp_path / "stars.txt"), "--by_line")
+    assert call(main, argv) == 1
+    assert "--finish_with: no window fits" in capsys.readouterr().err
 
 
 def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
-    assert call(main, command(text, tmp_path, 2)) == 0
-    assert call(main, command(text, tmp_path, 3)) == 2
-    assert "n_steps" in capsys.readouterr().err
+    data = tmp_path / "data.txt"
+    data.write_bytes(text.read_bytes())
+    assert call(main, command(data, tmp_path, 2)) == 0
+    assert call(main, command(data, tmp_path, 3)) == 2
+    assert "another n_steps: choose another --out" in capsys.readouterr().err
+    data.write_bytes(text.read_bytes().replace(b"1", b"2"))
+    assert call(main, command(data, tmp_path, 2)) == 2
+    assert "another text in the files: choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -246,6 +263,8 @@ def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
         (["--top_k_layers", "1"], "model_size"),
         (["--finish_share", "2"], "finish_share"),
         (["--batch_size", "0"], "batch_size"),
+        (["--learning_rate", "-1"], "learning_rate"),
+        (["--max_norm", "-1"], "max_norm"),
         (["--valid", "SAME"], "nothing is left"),
         (["--finish_with", "no/such/*.txt"], "no/such"),
     ],
