@@ -4,6 +4,8 @@ import math
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
+
 from picogpt.backprop import softmax_cross_entropy
 from picogpt.cli import run
 from picogpt.corpus import read_chunks
@@ -45,6 +47,12 @@ def text_loss(model, chunks):
     return loss, n_tokens
 
 
+def perplexity_of(loss, n_tokens):
+    """e to the mean loss in nats; infinite where that is more than a float can be."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(loss / n_tokens))
+
+
 def main(file: Path, *, model_size: str | None = None, models_dir: str | None = None):
     """Print a model's perplexity per token and bits per byte on a text file.
 
@@ -73,7 +81,7 @@ def main(file: Path, *, model_size: str | None = None, models_dir: str | None = 
 
         loss, n_tokens = text_loss(model, chunks())
     print(f"{file.name} by {model.name}: {n_tokens:,} tokens, {n_bytes:,} bytes")
-    print(f"perplexity per token {math.exp(loss / n_tokens):.4f}")
+    print(f"perplexity per token {perplexity_of(loss, n_tokens):.4f}")
     print(f"bits per byte {loss / math.log(2) / n_bytes:.4f}")
 
 

@@ -8,13 +8,13 @@ import numpy as np
 from picogpt.backprop import loss_and_gradients
 from picogpt.cli import at_least, run
 from picogpt.download import is_complete
-from picogpt.errors import DataError
+from picogpt.errors import DataError, UsageError
 from picogpt.features import features, fingerprint
 from picogpt.fit import best_of, fit, print_figures
 from picogpt.generation import check_sampling, generate_batch, prompt_ids
 from picogpt.metrics import chrf
 from picogpt.model import load, save
-from picogpt.perplexity import text_loss
+from picogpt.perplexity import perplexity_of, text_loss
 from picogpt.regression import hold_back
 from picogpt.tasks import SONNET_FILES, find_data, read_sonnets, write_sonnets
 
@@ -25,7 +25,7 @@ N_TOKENS = 300  # of a sonnet at most, in GPT-2's tokens or in tiny's
 def perplexity(model, poems):
     """Per token, over all poems, each after <|endoftext|>."""
     losses, counts = zip(*(text_loss(model, [poem]) for poem in poems))
-    return math.exp(sum(losses) / sum(counts))
+    return perplexity_of(sum(losses), sum(counts))
 
 
 def train_sonnets(model, poems, *, first=0, report=None, seed=0, dropout=0.1, **fit_options):
@@ -68,7 +68,7 @@ def write_on(model, opening, candidates, temperature, top_p, rng):
 
     def rank(poem):
         loss, n = text_loss(model, [poem])
-        return abs(poem.count("\n") + 1 - N_LINES), loss / n
+        return abs(poem.count("\n") + 1 - N_LINES), loss / n if n else math.inf
 
     return min(poems, key=rank) if candidates > 1 else poems[0]
 
@@ -110,7 +110,7 @@ def train(model, poems, place, top_k_layers, seed, options):
         print_figures(figures)
         print(f"\n{sample}\n")
 
-    first = max(0, model.config.n_layer - (top_k_layers or model.config.n_layer))
+    first = model.config.n_layer - (top_k_layers or model.config.n_layer)
     run_id = fingerprint(repr((first, seed, options, poems)).encode(), model.params)
     state_path = place / f"unfinished-{run_id[:12]}.safetensors"
     place.mkdir(parents=True, exist_ok=True)
@@ -123,21 +123,30 @@ def train(model, poems, place, top_k_layers, seed, options):
     state_path.unlink(missing_ok=True)
 
 
-def finish(model, data, out, lines, sampling, rng):
+def read_poems(data):
+    """The course's poems, {split: list of poems}; the test split is empty without its file."""
+    paths = {split: data / name for split, name in SONNET_FILES.items()}
+    if not paths["test"].exists():
+        del paths["test"]
+    poems = {split: read_sonnets(path) for split, path in paths.items()}
+    if len(poems["truth"]) != len(poems["openings"]):
+        raise DataError(f"{paths['truth']} has not as many poems as the openings")
+    return {"test": []} | poems
+
+
+def finish(model, poems, out, sampling, rng):
     """Write on from the course's openings, into the course's files, and print how good it is."""
     from tqdm import tqdm
 
-    openings = {split: read_sonnets(data / SONNET_FILES[split]) for split in ("openings", "test")}
-    truths = read_sonnets(data / SONNET_FILES["truth"])
-    if len(truths) != len(openings["openings"]):
-        raise DataError(f"{data / SONNET_FILES['truth']} has not as many poems as the openings")
-    written = {
-        split: [write_on(model, poem + "\n", *sampling, rng) for poem in tqdm(some, disable=None)]
-        for split, some in openings.items()
-    }
-    write_sonnets(out / "generated_sonnets_dev.txt", written["openings"])
-    write_sonnets(out / "generated_sonnets.txt", written["test"])
-    print_scores(written["openings"], openings["openings"], truths, lines, rng)
+    dev, test = (
+        [write_on(model, poem + "\n", *sampling, rng) for poem in tqdm(poems[split], disable=None)]
+        for split in ("openings", "test")
+    )
+    write_sonnets(out / "generated_sonnets_dev.txt", dev)
+    if test:
+        write_sonnets(out / "generated_sonnets.txt", test)
+    lines = "\n".join(poems["train"]).split("\n")
+    print_scores(dev, poems["openings"], poems["truth"], lines, rng)
 
 
 def main(
@@ -179,19 +188,26 @@ def main(
     check_sampling(temperature=temperature, top_p=top_p)
     place, rng = out / "sonnet-model", np.random.default_rng(seed)
     sampling = (candidates, temperature, top_p)
-    if write is None or not is_complete(place):
+    trained = write is not None and is_complete(place)
+    if trained and model_size:
+        raise UsageError(f"--write uses {place}, trained before: leave --model_size out")
+    if not trained:
         model = load(model_size, models_dir)
+        if top_k_layers and top_k_layers > model.config.n_layer:
+            raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
         data = find_data(SONNET_FILES.values(), data)
         print(f"sonnets by {model.name}, seed {seed}, data in {data}")
-        lr = lr or (3e-4 if model.config.n_embd < 768 else 3e-5)
+        if lr is None:
+            lr = 3e-4 if model.config.n_embd < 768 else 3e-5
         options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": 2}
-        poems = read_sonnets(data / SONNET_FILES["train"])
-        train(model, poems, place, top_k_layers, seed, options)
+        train_file = data / SONNET_FILES["train"]
+        poems = read_poems(data) if write is None else {"train": read_sonnets(train_file)}
+        train(model, poems["train"], place, top_k_layers, seed, options)
     model = load(place)
     if write is not None:
         print(write_on(model, write, *sampling, rng))
         return
-    finish(model, data, out, "\n".join(poems).split("\n"), sampling, rng)
+    finish(model, poems, out, sampling, rng)
     print(f"\n{out} holds the sonnets and, in {place.name}, the model")
 
 

@@ -190,8 +190,9 @@ def read_sonnets(path):
     Raises DataError where there is none.
     """
     text = read_text(path).replace("\r\n", "\n")
-    poems = [poem.strip() for poem in re.split(r"\n\s*\d+\s*\n", text)[1:]]  # the first is a header
-    if not any(poems):
+    _, *poems = re.split(r"\n\s*\d+\s*(?=\n)", f"\n{text}\n")  # what comes first is a header
+    poems = [poem.strip() for poem in poems if poem.strip()]
+    if not poems:
         raise DataError(f"{path} holds no poem: each stands below a line with its number")
     return poems
 

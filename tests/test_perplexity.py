@@ -1,6 +1,7 @@
 """Perplexity: which window scores which token, streams and files, the command."""
 
 import math
+import warnings
 
 import pytest
 from models import small_folder, small_model
@@ -8,7 +9,7 @@ from models import small_folder, small_model
 from picogpt.cli import call
 from picogpt.kernels import softmax
 from picogpt.model import logits
-from picogpt.perplexity import main, text_loss, windows
+from picogpt.perplexity import main, perplexity_of, text_loss, windows
 
 TEXT = "the other one is in the stone tower.\r\n\r\n한국 – and then there were none\n" * 4
 
@@ -41,6 +42,13 @@ def test_windows_overlap_by_half_and_cover_every_id_once(n):
         assert sum((window[-new:] for window, new in found), []) == ids
         assert all(len(window) == 32 for window, _ in found[:-1])
         assert all(len(window) - new >= 16 for window, new in found[1:])
+
+
+def test_the_perplexity_of_a_huge_loss_is_infinite_without_a_warning():
+    assert perplexity_of(6.0, 2) == pytest.approx(math.exp(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert perplexity_of(1e4, 2) == math.inf
 
 
 def test_the_command_prints_both_figures(tmp_path, capsys):

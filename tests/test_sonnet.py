@@ -88,6 +88,11 @@ def test_of_the_candidates_the_likeliest_of_fourteen_lines_is_taken(monkeypatch)
     assert prompts == [opening] * 5 and n_tokens == 256 - len(model.encoder.encode(opening))
 
 
+def test_an_empty_candidate_is_taken_last(monkeypatch):
+    candidates(monkeypatch, ["", "one", ""])
+    assert write_on(small_model(), "", 3, 1.0, 0.9, np.random.default_rng(0)) == "one"
+
+
 def test_a_poem_begins_with_its_opening_and_ends_within_the_context():
     model = small_model(n_ctx=40)
     rng = np.random.default_rng(0)
@@ -169,6 +174,29 @@ def test_write_uses_the_model_that_was_trained(trained, capsys):
     assert capsys.readouterr().out == first  # the same seed
 
 
+def test_write_refuses_another_model(trained, capsys):
+    folder, out, _ = trained
+    assert call(main, ["--write=Shall", f"--out={out}", f"--model_size={folder}"]) == 2
+    assert "trained before: leave --model_size out" in capsys.readouterr().err
+
+
+def test_missing_files_are_told_before_the_training_and_the_test_file_may_be(tmp_path, capsys):
+    folder, data = small_folder(tmp_path / "small", n_ctx=40), tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "openings", "truth"):
+        (data / SONNET_FILES[split]).write_bytes((SAMPLES / SONNET_FILES[split]).read_bytes())
+    argv = [f"--out={tmp_path / 'out'}", f"--model_size={folder}", f"--data={data}", "--epochs=1"]
+    assert call(main, [*argv, "--candidates=1", "--lr=0"]) == 0
+    assert "perplexity" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "generated_sonnets.txt").exists()
+    trained, start = load(tmp_path / "out" / "sonnet-model"), load(folder)
+    assert all(map(np.array_equal, tree_leaves(trained.params), tree_leaves(start.params)))
+    (data / SONNET_FILES["truth"]).unlink()
+    assert call(main, argv) == 1
+    printed = capsys.readouterr()
+    assert "is missing" in printed.err and "before training" not in printed.out
+
+
 def test_write_trains_where_no_model_was_trained(tmp_path, capsys):
     folder = small_folder(tmp_path / "small")
     argv = ["--write=Shall", f"--out={tmp_path / 'out'}", f"--model_size={folder}", "--epochs=1"]
@@ -188,6 +216,9 @@ def test_early_stopping(monkeypatch, tmp_path, capsys):
 
 
 def test_usage(capsys):
-    for argv in (["--temperature=-1"], ["--top_p=0"], ["--candidates=0"], ["--epochs=x"], ["more"]):
+    for argv in (
+        ["--temperature=-1"], ["--top_p=0"], ["--candidates=0"], ["--epochs=x"], ["more"],
+        ["--model_size=tiny", "--top_k_layers=99"],
+    ):  # fmt: skip
         assert call(main, argv) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1

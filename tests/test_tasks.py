@@ -159,6 +159,11 @@ def test_sonnets_with_windows_line_ends(tmp_path):
     assert read_sonnets(tmp_path / "s.txt") == ["a\n  b", "c"]
 
 
+def test_a_poem_may_be_first_in_its_file_and_an_empty_one_is_left_out(tmp_path):
+    (tmp_path / "s.txt").write_text("1\n\na\nb\n\n2\n\n3\n\nc\n\n4")
+    assert read_sonnets(tmp_path / "s.txt") == ["a\nb", "c"]
+
+
 def test_a_file_without_poems_is_told(tmp_path):
     (tmp_path / "s.txt").write_text("Shall I compare thee\n")
     with pytest.raises(DataError, match="holds no poem"):
