@@ -81,7 +81,7 @@ def dropout_mask(shape, p, rng, dtype):
     """
     if not p:
         return 1.0
-    return (rng.random(shape, np.float32) >= p).astype(dtype) / (1 - p)
+    return (rng.random(shape, np.float32) >= p).astype(dtype) / (1 - float(p))
 
 
 def drop(x, mask):

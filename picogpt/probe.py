@@ -115,8 +115,9 @@ def print_prediction(job, text, model_size, models_dir):
     if len(sentences) != len(task.columns):
         raise UsageError(f"--predict needs {len(task.columns)} text(s), with ||| between two")
     head, about = load_state(path)
-    tuned = job.mode != "linear"
-    model = load(job.place if tuned else model_size or about["model"], models_dir)
+    if job.mode != "linear" and model_size:
+        raise UsageError(f"--predict uses {job.place}, trained before: leave --model_size out")
+    model = load(model_size or (about["model"] if job.mode == "linear" else job.place), models_dir)
     if fingerprint(model.params) != about["checkpoint"]:
         raise CheckpointError(f"{path} belongs to another model, the one in {about['model']}")
     ids = encode_texts(model, [prompt(sentences, about["course"])])
@@ -131,11 +132,11 @@ def classify(job, model, examples, given, where):
     texts = [prompt(row.sentences, job.course) for rows in examples.values() for row in rows]
     encoded = iter(encode_texts(model, texts))
     ids = {split: [next(encoded) for _ in rows] for split, rows in examples.items()}
-    labels = {split: np.array([row.label for row in rows]) for split, rows in examples.items()}
+    labels = {split: np.array([row.label for row in examples[split]]) for split in ("train", "dev")}
     about = {"checkpoint": fingerprint(model.params), "model": where["folder"]}
     about |= {"layer": job.layer, "pool": job.pool, "course": job.course}
     job.place.mkdir(parents=True, exist_ok=True)
-    run_id = fingerprint(repr((job, given, about, ids["train"])).encode())
+    run_id = fingerprint(repr((job, given, about, ids["train"], ids["dev"])).encode(), labels)
     state_path = job.place / f"unfinished-{run_id[:12]}.safetensors"
     head, history = train_head(job, model, ids, labels, given, where, state_path)
     if job.mode != "linear":
@@ -166,8 +167,7 @@ def train_head(job, model, ids, labels, given, where, state_path):
     if job.mode == "linear" and answers:
         return cloze_head(model.params, answers), []
     if job.mode == "linear" and not job.course:
-        splits = ("train", "dev")
-        x = {split: features(model, ids[split], job.layer, job.pool, **where) for split in splits}
+        x = {split: features(model, ids[split], job.layer, job.pool, **where) for split in labels}
         return probe(x, labels, n_classes, job.seed, **given)
     first = model.config.n_layer - job.top_k if job.mode == "top" else 0
     hidden = features(model, ids["train"], first, "tokens", **where) if first else None

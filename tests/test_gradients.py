@@ -156,7 +156,7 @@ def test_backward_keeps_float32():
 
 
 def test_dropout_keeps_the_mean_and_drops_the_share():
-    mask = dropout_mask((400, 500), 0.3, np.random.default_rng(0), np.float32)
+    mask = dropout_mask((400, 500), np.float64(0.3), np.random.default_rng(0), np.float32)
     assert mask.dtype == np.float32
     assert set(np.unique(mask)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
     assert abs(mask.mean() - 1) < 0.01

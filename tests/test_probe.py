@@ -36,8 +36,8 @@ def probe(tmp_path, monkeypatch, model_folder, capsys):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
 
-    def probe(*argv, data=SAMPLES, out=tmp_path / "out"):
-        flags = [f"--out={out}", f"--model_size={model_folder}"]
+    def probe(*argv, data=SAMPLES, out=tmp_path / "out", model=model_folder):
+        flags = [f"--out={out}", *([f"--model_size={model}"] if model else [])]
         code = call(main, [*map(str, argv), *flags, *([f"--data={data}"] if data else [])])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
@@ -146,7 +146,10 @@ def test_a_saved_head_classifies_a_sentence(probe, model_folder, tmp_path):
 
 def test_predicting_needs_both_questions_and_the_heads_own_model(probe, tmp_path):
     probe("quora", "--mode=full", "--epochs=1")
-    code, out, _ = probe("quora", "--mode=full", "--predict=Who ?|||Who are you ?", data=None)
+    argv = ["quora", "--mode=full", "--predict=Who ?|||Who are you ?"]
+    code, _, err = probe(*argv, data=None)
+    assert code == 2 and "trained before: leave --model_size out" in err
+    code, out, _ = probe(*argv, data=None, model=None)
     assert code == 0 and {line[6:] for line in out.splitlines()} == {"yes", "no"}
     code, _, err = probe("quora", "--mode=full", "--predict=Who ?", data=None)
     assert code == 2 and "with ||| between two" in err
@@ -183,6 +186,25 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(probe, monkeypatch, t
     assert out == whole[1].replace(str(tmp_path / "whole"), str(tmp_path / "out"))
     name = "full-model-sst/model.safetensors"
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_run_that_was_stopped_begins_anew_with_other_labels(probe, monkeypatch, tmp_path, split):
+    rows = [(i, f"{i}", "good" if i % 2 else "bad", i % 2) for i in range(40)]
+    for name in ("train", "dev"):
+        write(tmp_path / "data", name, [(i, name + id, *row) for i, id, *row in rows])
+    from picogpt import finetune
+
+    def interrupted(*args, state_path, **options):  # noqa: ARG001
+        told.append(state_path)
+        raise KeyboardInterrupt
+
+    told = []
+    monkeypatch.setattr(finetune, "fit", interrupted)
+    for label in (1, 1, 0):
+        write(tmp_path / "data", split, [*rows[:-1], (39, f"{split}39", "good", label)])
+        assert probe("cfimdb", "--mode=full", data=tmp_path / "data")[0] == 130
+    assert told[0] == told[1] != told[2]
 
 
 def test_two_processes_compute_the_same(probe, tmp_path, monkeypatch):
