@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -79,10 +80,16 @@ def activations(model, sequences, layer, pool):
 def processes(n):
     """An executor of n processes on this machine, whose BLAS threads share its cores out."""
     os.environ.update(dict.fromkeys(THREADS, str(max(1, cores() // n))))
-    return ProcessPoolExecutor(
+    executor = ProcessPoolExecutor(
         n, multiprocessing.get_context("spawn"),  # the same on every system
         signal.signal, (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for this process to answer
     )  # fmt: skip
+    with suppress(ValueError):  # outside the main thread
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for _ in range(n):
+            executor.submit(int)  # starts a worker, which ignores Ctrl-C as this process does now
+        signal.signal(signal.SIGINT, before)
+    return executor
 
 
 def run_batches(source, batches, layer, pool, executor):

@@ -1,5 +1,6 @@
 """Features: packed batches against one text alone; kept on disk; threads, processes, accidents."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -223,6 +224,17 @@ def test_processes_of_this_machine_and_one_that_dies(tmp_path):
     assert "\n" not in str(e.value)
     kept = features(MODEL, texts, 1, keep=tmp_path / "kept")
     np.testing.assert_array_equal(kept, features(MODEL, texts, 1))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_workers_leave_ctrl_c_alone_from_their_start():
+    handler = signal.getsignal(signal.SIGINT)
+    with processes(2) as executor:
+        future = executor.submit(int, "7")
+        for process in multiprocessing.active_children():  # as yet they import NumPy
+            os.kill(process.pid, signal.SIGINT)
+        assert future.result() == 7
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_worker_without_the_model_is_told_in_one_sentence(tmp_path):
