@@ -1,11 +1,12 @@
 """A training step by hand beside torch's, 124M's shapes: python tests/benchmarks/training.py
 
 Forward, backward and AdamW on 4 x 128 tokens, all layers and the top two; needs torch and
-transformers. Weights are random and the same; who is measured takes turns; the tables hold medians.
-Peak memory is that of a process which does nothing else.
+transformers. Weights are random and the same; each step has a process of its own, for in one they
+slow each other down; they take turns, and the tables hold medians.
 """
 
 import argparse
+import multiprocessing
 import os
 import resource
 import statistics
@@ -24,7 +25,7 @@ from models import random_params  # noqa: E402
 
 from picogpt import backprop, kernels, optim  # noqa: E402
 from picogpt.config import Config  # noqa: E402
-from picogpt.parallel import blas_kernel  # noqa: E402
+from picogpt.parallel import blas_kernel, keep_freed_memory  # noqa: E402
 from picogpt.params import LARGE  # noqa: E402
 from picogpt.tree import tree_map  # noqa: E402
 
@@ -48,6 +49,7 @@ class Ours:
     """One step by picogpt; `top`: the top two layers on kept activations."""
 
     def __init__(self, top=False):
+        keep_freed_memory()  # as picogpt.train does
         self.params, self.first = random_params(CONFIG, std=0.02), TOP if top else 0
         self.params["blocks"] = tree_map(as_loaded, self.params["blocks"])
         self.ids, self.targets = batch()
@@ -128,27 +130,41 @@ TOP_TWO = {
 }
 
 
-def compare(title, makers, n_rounds):
-    """Print tokens/s of every step in `makers`, and how many times as fast the first one is."""
-    steps = {}
-    for name, make in makers.items():
-        try:
-            step = make()
-            step()  # compiles, allocates
-            steps[name] = step
-        except Exception as error:
-            print(f"{name} did not run: {error!r:.200}")
+def serve(name, connection):
+    """Make a step and say so; then take one whenever asked, and send its seconds."""
+    try:
+        step = (ALL_LAYERS | TOP_TWO)[name]()
+        step()  # compiles, allocates
+    except Exception as error:
+        return connection.send(f"{error!r:.200}")
+    connection.send(None)
+    while connection.recv():
+        start = time.perf_counter()
+        step()
+        connection.send(time.perf_counter() - start)
+
+
+def compare(title, names, n_rounds):
+    """Print tokens/s of every step, each in a process of its own, and the first one's lead."""
+    spawn, steps = multiprocessing.get_context("spawn"), {}
+    for name in names:
+        ours, its = spawn.Pipe()
+        spawn.Process(target=serve, args=(name, its), daemon=True).start()
+        if error := ours.recv():
+            print(f"{name} did not run: {error}")
+        else:
+            steps[name] = ours
     seconds = {name: [] for name in steps}
     for _ in range(n_rounds):
         for name, step in steps.items():
             time.sleep(0.3)  # threads of the one before go to sleep
-            start = time.perf_counter()
-            step()
-            seconds[name].append(time.perf_counter() - start)
-    ours = seconds["picoGPT" if "picoGPT" in seconds else "picoGPT, activations kept"]
+            step.send(True)
+            seconds[name].append(step.recv())
+    for step in steps.values():
+        step.send(False)
     print(f"\n{title}: tokens/s, medians of {n_rounds}")
     for name, times in seconds.items():
-        ratio = statistics.median(t / mine for t, mine in zip(times, ours))
+        ratio = statistics.median(t / mine for t, mine in zip(times, seconds[next(iter(names))]))
         print(f"{name:30} {sum(LENGTHS) / statistics.median(times):8.0f}  {ratio:5.2f} x")
 
 
