@@ -9,6 +9,7 @@ import ast
 import copy
 import json
 import shutil
+from functools import cache
 from inspect import getsource
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,7 @@ def test_{name}():
 '''
 
 
+@cache
 def arguments():
     """What each function is called with, {function: [arguments, ...]}: small, always the same.
 

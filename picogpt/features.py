@@ -86,9 +86,11 @@ def processes(n):
     )  # fmt: skip
     with suppress(ValueError):  # outside the main thread
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for _ in range(n):
-            executor.submit(int)  # starts a worker, which ignores Ctrl-C as this process does now
-        signal.signal(signal.SIGINT, before)
+        try:
+            for _ in range(n):
+                executor.submit(int)  # starts a worker, which ignores Ctrl-C as we do now
+        finally:
+            signal.signal(signal.SIGINT, before)
     return executor
 
 

@@ -59,4 +59,5 @@ def read_json(path):
 
 def unreadable(path, error):
     """The CheckpointError for a file that the system doesn't give out."""
-    return CheckpointError(f"{path} can't be read ({error.strerror}): check its permissions")
+    why = error.strerror or error
+    return CheckpointError(f"{path} can't be read ({why}): check its permissions")

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import signal
 from pathlib import Path
 from typing import Literal
 
@@ -178,6 +179,18 @@ def test_errors_become_a_line_and_an_exit_code(error, code, said, capsys):
 
     assert call(fail, []) == code
     assert capsys.readouterr().err == ("" if said is None else said + "\n")
+
+
+def test_a_second_ctrl_c_changes_nothing():
+    def interrupted():
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert call(interrupted, []) == 130
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_bug_keeps_its_traceback():

@@ -351,6 +351,18 @@ def test_a_page_to_log_in_is_not_kept(hub, tmp_path, file, page):
     assert find_model("355M", tmp_path)
 
 
+def test_what_an_older_tokenizer_adds_is_fetched_too(hub, tmp_path):
+    added = {"added_tokens.json": b"{}", "special_tokens_map.json": b"{ }"}
+    hub.repos[MEDIUM] |= added
+    folder = find_model("355M", tmp_path)
+    assert {name: (folder / name).read_bytes() for name in added} == added
+
+
+def test_an_empty_file_is_one(hub, fetch):
+    hub.repos["a/b"]["big.safetensors"] = b""
+    assert fetch("big.safetensors") == b""
+
+
 def test_a_file_that_is_not_optional(fetch):
     with pytest.raises(DownloadError, match=r"none.txt can't be fetched: no such file.*\(HTTP 404"):
         fetch("none.txt")

@@ -377,6 +377,7 @@ def test_next_token_probabilities_are_those_of_the_prompts_last_token(capsys):
     assert "longer than the model's 32 positions" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_weights_that_give_no_numbers_are_said_to_be_damaged(bad):

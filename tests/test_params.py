@@ -117,6 +117,14 @@ def test_other_types_become_float32(tmp_path, dtype):
     assert_same(load_params(tmp_path, CONFIG), expected)
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_float32_cannot_hold_becomes_infinity(tmp_path):
+    tensors = {name: array.astype(np.float64) for name, array in tensors_of().items()}
+    tensors["ln_f.bias"][0] = 1e300
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert load_params(tmp_path, CONFIG)["ln_f"]["b"][0] == np.inf
+
+
 def test_bfloat16_is_widened_exactly(tmp_path):
     tensors = tensors_of()
     tensors["ln_f.bias"] = np.array([0.0, -0.0, np.inf, -3.0, 65536.0, 1e38] * 4, np.float32)

@@ -227,7 +227,7 @@ def test_a_text_that_is_too_short_is_told_at_once_and_read_anew_when_it_has_grow
     text, tmp_path, capsys, flag
 ):
     short, out = tmp_path / "short.txt", tmp_path / "out"
-    short.write_text("", encoding="utf-8")
+    short.write_text("" if flag == "valid" else "one short line", encoding="utf-8")
     more = [] if flag == "data" else [f"--{flag}", str(short)]
     argv = command(short if flag == "data" else text, out, 2, *more)
     assert call(main, argv) == 1
@@ -295,7 +295,8 @@ def test_chunks_of_a_file_are_encoded_like_the_whole(tmp_path):
     assert encode_files(encoder, [], tmp_path / "ids.npy").tolist() == ids.tolist()  # kept
 
 
-def test_find_files(tmp_path):
+def test_find_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # which an empty pattern does not name
     for name in ("b.txt", "a.txt", "c.md"):
         (tmp_path / name).write_text(name)
     a, b, c = (tmp_path / name for name in ("a.txt", "b.txt", "c.md"))

@@ -294,11 +294,10 @@ def main():
         folder = (args.folder or Path(temporary)) / "model"
         if not folder.exists():
             write_model(folder)
-        names, engines = [], []
+        names, engines, spawn = [], [], multiprocessing.get_context("spawn")
         for name in args.engines.split(","):
-            ours, its = multiprocessing.get_context("spawn").Pipe()
-            process = multiprocessing.get_context("spawn").Process
-            process(target=serve, args=(name, folder, its), daemon=True).start()
+            ours, its = spawn.Pipe()
+            spawn.Process(target=serve, args=(name, folder, its), daemon=True).start()
             engines.append(ours)
             names.append(ours.recv())  # it has loaded
         rounds = []

@@ -282,6 +282,23 @@ def test_every_control_by_keyboard(visit):
     assert page.evaluate("document.activeElement.id") == "language"
 
 
+def test_the_language_changes_while_blocks_play(visit):
+    page = visit("one")
+    page.locator("#play").click()
+    page.locator("#language").click()
+    assert page.locator("#play").get_attribute("aria-pressed") == "true"
+    assert page.locator("#play").inner_text() == "❚❚"
+
+
+def test_a_word_of_other_tokens_is_not_said_to_start_as_one_row(visit, model, pages):
+    page = explain("a Tiny mouse", "the tinY mouse", model=model)
+    (pages / "other.html").write_text(page.html, encoding="utf-8")
+    page = visit("other")
+    assert "starts as the same row" in page.locator("#text-word").inner_text()
+    page.locator("#word").select_option(label="tiny")
+    assert "starts as two rows" in page.locator("#text-word").inner_text()
+
+
 def test_every_control_by_mouse(visit, model):
     page = visit("two")
     width = page.locator("#block").bounding_box()["width"]
