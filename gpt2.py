@@ -8,9 +8,9 @@ if __name__ == "__main__":  # `run` answers Ctrl-C in a sentence; until then it 
 
 import numpy as np
 
-from picogpt.cli import at_least, read_stdin, run
 from picogpt.generation import check_sampling, generate, generate_batch, next_token_probabilities
 from picogpt.model import load
+from picogpt.tools.cli import at_least, read_stdin, run
 
 
 def main(

@@ -10,10 +10,10 @@ from statistics import median
 
 import numpy as np
 
-from picogpt.cli import at_least, run
 from picogpt.model import load, logits, new_caches
-from picogpt.parallel import blas_kernel, cores
-from picogpt.tree import tree_leaves
+from picogpt.tools.cli import at_least, run
+from picogpt.tools.cores import blas_kernel, cores
+from picogpt.tools.tree import tree_leaves
 
 
 def seconds(f, *args):

@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 
 from picogpt import generation, gradients, kernels, optim
-from picogpt.cli import run
-from picogpt.download import TINY_FOLDERS, is_complete
-from picogpt.errors import UsageError
-from picogpt.tree import tree_leaves, tree_paths
+from picogpt.checkpoint.hub import TINY_FOLDERS, is_complete
+from picogpt.tools.cli import run
+from picogpt.tools.errors import UsageError
+from picogpt.tools.tree import tree_leaves, tree_paths
 
 PARTS = {"kernels": kernels, "gradients": gradients, "optimizer": optim, "sampling": generation}
 TEST = '''"""Is {name} right? Run this with: pytest test_{name}.py"""
@@ -204,7 +204,7 @@ def main(
     functions = [name for name in arguments() if f"\ndef {name}(" in source]
     file.write_text(blank(source, functions), encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
-    usual = json.loads((package / "mistakes.json").read_text(encoding="utf-8"))
+    usual = json.loads((package / "teaching" / "mistakes.json").read_text(encoding="utf-8"))
     for name in functions:
         with np.printoptions(precision=17, threshold=10**6):
             calls = golden(module, name, usual[name])

@@ -18,18 +18,19 @@ from types import ModuleType
 
 import numpy as np
 
-from picogpt.cli import run
-from picogpt.errors import TextError, UsageError
-from picogpt.files import write_text
 from picogpt.generation import prompt_ids
 from picogpt.kernels import layer_norm, softmax
 from picogpt.model import Model, load, trace
+from picogpt.tools.cli import run
+from picogpt.tools.errors import TextError, UsageError
+from picogpt.tools.files import write_text
 
 N_TOKENS = 200  # the most on one page, which stays below 20 MB
 SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "u1")
 VECTORS = ["x", "ln_1", "q", "k", "v", "heads", "joined", "attn", "x_mid", "ln_2", "c_fc", "act",
            "mlp", "y"]  # fmt: skip
-SOURCE = r'src\("(\w+)", "(\w+)", "([^"]+)", (\d)\)'  # how page.html asks for lines of the source
+# how page.html asks for lines of the source
+SOURCE = r'src\("([\w.]+)", "(\w+)", "([^"]+)", (\d)\)'
 
 
 @dataclass
@@ -60,7 +61,7 @@ def explain(text, and_=None, model=None):
     tokens = dict.fromkeys(range(encoder.n_vocab), "")
     for id in {**encoder.vocab, **encoder.added_tokens}.values():
         tokens[id] = encoder.decode_bytes([id]).decode("latin-1")  # a character for each byte
-    page = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    page = (Path(__file__).parent / "teaching" / "page.html").read_text(encoding="utf-8")
     data = {
         "name": model.name,
         "config": vars(config) | {"d_inner": config.d_inner, "scales": config.scales},
@@ -158,7 +159,7 @@ def source(module, function, start, n):
     i = next((i for i, line in enumerate(code) if line.strip().startswith(start)), None)
     lines = code[body:] if i is None else code[i : i + int(n)]
     where = first + (body if i is None else i)
-    return [f"picogpt/{module}.py:{where}", cleandoc("\n" + "".join(lines))]
+    return [f"picogpt/{module.replace('.', '/')}.py:{where}", cleandoc("\n" + "".join(lines))]
 
 
 def pack(x, n_signs):

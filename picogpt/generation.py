@@ -7,9 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from picogpt.errors import CheckpointError, TextError, UsageError
 from picogpt.kernels import softmax
 from picogpt.model import logits, new_caches
+from picogpt.tools.errors import CheckpointError, TextError, UsageError
 
 # transformers' rules for what neither the caller nor generation_config.json says
 SAMPLING_DEFAULTS = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from picogpt import backprop, kernels
-from picogpt.config import Config, load_config, save_config
-from picogpt.download import TINY_FOLDERS, resolve_model
-from picogpt.encoder import Encoder
-from picogpt.encoder_files import load_encoder, save_encoder
-from picogpt.errors import CheckpointError, TextError
-from picogpt.files import read_json, write_text
+from picogpt.checkpoint.config import Config, load_config, save_config
+from picogpt.checkpoint.hub import TINY_FOLDERS, resolve_model
+from picogpt.checkpoint.weights import load_params, save_params
 from picogpt.gradients import block_forward
-from picogpt.params import load_params, save_params
+from picogpt.tokenizer.encoder import Encoder
+from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
+from picogpt.tools.errors import CheckpointError, TextError
+from picogpt.tools.files import read_json, write_text
 
 HABITS = ("do_sample", "temperature", "top_k", "top_p")
 

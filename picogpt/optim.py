@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from picogpt.tree import tree_leaves, tree_map
+from picogpt.tools.tree import tree_leaves, tree_map
 
 CHUNK = 2**14  # numbers of an array that are updated at a time, so that temporaries stay in cache
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from picogpt.backprop import softmax_cross_entropy
-from picogpt.cli import run
-from picogpt.corpus import read_chunks
-from picogpt.errors import DataError
 from picogpt.generation import prompt_ids
 from picogpt.model import load, logits
+from picogpt.tools.cli import run
+from picogpt.tools.errors import DataError
+from picogpt.training.data import read_chunks
 
 
 def windows(chunks, n_ctx):

@@ -11,18 +11,18 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from picogpt.checkpoint import load_state, save_state
-from picogpt.cli import at_least, run
-from picogpt.errors import CheckpointError, DataError, UsageError
-from picogpt.features import encode_texts, features, fingerprint, processes
-from picogpt.finetune import cloze_head, recipe_options, tune
-from picogpt.fit import print_figures
 from picogpt.kernels import linear, softmax
-from picogpt.metrics import confusion, measures
 from picogpt.model import load, save
-from picogpt.regression import bag_of_words, choose_penalty, softmax_regression
-from picogpt.svg import line_chart, matrix_chart
-from picogpt.tasks import TASKS, load_task, prompt, write_predictions
+from picogpt.tasks.classifier import cloze_head, recipe_options, tune
+from picogpt.tasks.course_files import TASKS, load_task, prompt, write_predictions
+from picogpt.tasks.features import encode_texts, features, fingerprint, processes
+from picogpt.tasks.metrics import confusion, measures
+from picogpt.tasks.regression import bag_of_words, choose_penalty, softmax_regression
+from picogpt.tools.cli import at_least, run
+from picogpt.tools.errors import CheckpointError, DataError, UsageError
+from picogpt.tools.svg import line_chart, matrix_chart
+from picogpt.training.fit import print_figures
+from picogpt.training.state import load_state, save_state
 
 MODES = {"linear": "last-linear-layer", "top": "top-{}", "full": "full-model"}  # in files' names
 

@@ -6,17 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from picogpt.backprop import loss_and_gradients
-from picogpt.cli import at_least, run
-from picogpt.download import is_complete
-from picogpt.errors import DataError, UsageError
-from picogpt.features import features, fingerprint
-from picogpt.fit import best_of, fit, print_figures
+from picogpt.checkpoint.hub import is_complete
 from picogpt.generation import check_sampling, generate_batch, prompt_ids
-from picogpt.metrics import chrf
 from picogpt.model import load, save
 from picogpt.perplexity import perplexity_of, text_loss
-from picogpt.regression import hold_back
-from picogpt.tasks import SONNET_FILES, find_data, read_sonnets, write_sonnets
+from picogpt.tasks.course_files import SONNET_FILES, find_data, read_sonnets, write_sonnets
+from picogpt.tasks.features import features, fingerprint
+from picogpt.tasks.metrics import chrf
+from picogpt.tasks.regression import hold_back
+from picogpt.tools.cli import at_least, run
+from picogpt.tools.errors import DataError, UsageError
+from picogpt.training.fit import best_of, fit, print_figures
 
 N_LINES = 14
 N_TOKENS = 300  # of a sonnet at most, in GPT-2's tokens or in tiny's

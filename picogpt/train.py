@@ -7,16 +7,16 @@ from zlib import crc32
 
 import numpy as np
 
-from picogpt.bpe_training import train_encoder
-from picogpt.cli import at_least, run
-from picogpt.config import Config
-from picogpt.corpus import encode_files, find_files
-from picogpt.encoder_files import load_encoder, save_encoder
-from picogpt.errors import DataError, UsageError
-from picogpt.files import read_json, write_text
+from picogpt.checkpoint.config import Config
 from picogpt.model import Model, load, save
-from picogpt.parallel import cores
-from picogpt.training import Recipe, init_params, train
+from picogpt.tokenizer.learn_merges import train_encoder
+from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
+from picogpt.tools.cli import at_least, run
+from picogpt.tools.cores import cores
+from picogpt.tools.errors import DataError, UsageError
+from picogpt.tools.files import read_json, write_text
+from picogpt.training.data import encode_files, find_files
+from picogpt.training.loop import Recipe, init_params, train
 
 TOKENS = ("tokens.npy", "finish.npy", "valid.npy")  # of the files, kept in the folder
 NEW_MODEL = {"n_layer": 6, "n_embd": 320, "n_head": 5, "n_ctx": 256}  # where no size is asked for

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from picogpt.config import Config
-from picogpt.encoder import Encoder
+from picogpt.checkpoint.config import Config
+from picogpt.checkpoint.weights import checkpoint_tree
 from picogpt.model import Model, save
-from picogpt.params import checkpoint_tree
-from picogpt.tree import tree_map
+from picogpt.tokenizer.encoder import Encoder
+from picogpt.tools.tree import tree_map
 
 MERGES = ["Ġ t", "h e", "Ġt he", "i n", "Ġ a", "e r", "o n", "Ġ s", "r e", "a t"]
 

@@ -7,9 +7,9 @@ block are 0, and the output matrix has a 1 where position i meets the id to be w
 import numpy as np
 from models import random_params, small_encoder
 
-from picogpt.config import Config
+from picogpt.checkpoint.config import Config
 from picogpt.model import Model
-from picogpt.tree import tree_map
+from picogpt.tools.tree import tree_map
 
 END = small_encoder().end_of_text
 ID_OF_BYTE = {small_encoder().decode_bytes([id]): id for id in range(256)}

@@ -10,9 +10,9 @@ from models import random_params, small_config, small_model
 
 import picogpt
 from picogpt import backprop
-from picogpt.errors import TextError
 from picogpt.optim import accumulate
-from picogpt.tree import tree_leaves, tree_map, tree_paths
+from picogpt.tools.errors import TextError
+from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 
 LENGTHS = [4, 1, 2]
 IDS = np.array([5, 1, 5, 0, 6, 2, 5])

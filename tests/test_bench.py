@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from models import small_folder, small_model
 
-from picogpt import bench, logits, parallel
-from picogpt.cli import call
-from picogpt.tree import tree_leaves
+from picogpt import bench, logits
+from picogpt.tools import cores
+from picogpt.tools.cli import call
+from picogpt.tools.tree import tree_leaves
 
 
 def test_the_table_names_the_model_and_has_a_row_for_every_run(tmp_path, capsys):
@@ -64,7 +65,7 @@ def test_wrong_usage_is_one_sentence_and_exit_2(words, capsys):
 
 
 def test_the_kernel_is_the_one_that_was_asked_for(monkeypatch):
-    kernel = parallel.blas_kernel()
+    kernel = cores.blas_kernel()
     assert kernel is None or kernel.isalnum()
     monkeypatch.setattr(np, "__file__", "/nowhere/numpy/__init__.py")  # another BLAS
-    assert parallel.blas_kernel() is None
+    assert cores.blas_kernel() is None

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from picogpt.cli import call
-from picogpt.download import TINY_FOLDERS, is_complete
+from picogpt.checkpoint.hub import TINY_FOLDERS, is_complete
 from picogpt.exercises import PARTS, arguments, blank, check, golden, main, mistaken
+from picogpt.tools.cli import call
 
 PACKAGE = Path(inspect.getfile(main)).parent
-MISTAKES = json.loads((PACKAGE / "mistakes.json").read_text(encoding="utf-8"))
+MISTAKES = json.loads((PACKAGE / "teaching" / "mistakes.json").read_text(encoding="utf-8"))
 PART_OF = {name: module for module in PARTS.values() for name in arguments()
            if inspect.getmodule(getattr(module, name, None)) is module}  # fmt: skip
 

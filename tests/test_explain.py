@@ -15,10 +15,10 @@ from models import small_config, small_encoder, small_folder, small_model
 
 import picogpt
 from picogpt import Model, kernels
-from picogpt.cli import call
-from picogpt.encoder import Encoder
-from picogpt.errors import TextError
 from picogpt.explain import VECTORS, Page, explain, main, record
+from picogpt.tokenizer.encoder import Encoder
+from picogpt.tools.cli import call
+from picogpt.tools.errors import TextError
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = "The cat sat on the mat"
@@ -185,7 +185,7 @@ def test_source_lines_stand_where_the_page_says():
 
 
 def test_nothing_comes_from_elsewhere():
-    page = (ROOT / "picogpt" / "page.html").read_text(encoding="utf-8")
+    page = (ROOT / "picogpt" / "teaching" / "page.html").read_text(encoding="utf-8")
     links = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page))
     assert links == {"http://www.w3.org"}  # SVG's name
     assert not re.search(r"\b(fetch|import|XMLHttpRequest|WebSocket|sendBeacon)\b *\(", page)
@@ -223,7 +223,7 @@ def test_size_at_124M_shapes(n_tokens, megabytes):
     block = json.dumps(shown.pop("blocks"), default=np.generic.item)
     block = len(block) + 50 * block.count("[")  # of real numbers, lowest and step are longer
     rest = json.dumps([shown, vocab], default=np.generic.item)
-    page = (ROOT / "picogpt" / "page.html").read_bytes()
+    page = (ROOT / "picogpt" / "teaching" / "page.html").read_bytes()
     assert 12 * block + len(rest) + len(page) + 20_000 <= megabytes * 1e6
 
 

@@ -6,8 +6,6 @@ from models import small_encoder, small_model
 from reciter import END, ID_OF_BYTE, reciter
 
 from picogpt import generate, generate_batch, logits
-from picogpt.encoder import Encoder
-from picogpt.errors import CheckpointError, TextError, UsageError
 from picogpt.generation import (
     TextStream,
     distribution,
@@ -18,6 +16,8 @@ from picogpt.generation import (
     notify,
     sampling_for,
 )
+from picogpt.tokenizer.encoder import Encoder
+from picogpt.tools.errors import CheckpointError, TextError, UsageError
 
 OUT = -np.inf
 PROMPTS = ["the rain in", "a", "one on the other, there and then at"]

@@ -12,8 +12,8 @@ from reciter import reciter
 
 import gpt2
 from picogpt import generate, generate_batch, save
-from picogpt.cli import call
 from picogpt.generation import notify
+from picogpt.tools.cli import call
 
 SCRIPT = Path(gpt2.__file__).resolve()
 OUTGROWN = "the text outgrows the model's 32 positions: it goes on from the newest 16 tokens"
@@ -256,7 +256,7 @@ def test_a_closed_stderr_keeps_stdout_clean():
 
 
 @needs_sigint
-@pytest.mark.parametrize("module", ["numpy.version", "picogpt.errors", "picogpt.cli"])
+@pytest.mark.parametrize("module", ["numpy.version", "picogpt.tools.errors", "picogpt.tools.cli"])
 def test_ctrl_c_during_imports_ends_at_once(folder, module):
     with started(*endless(folder), python=["-X", "importtime"]) as running:
         for line in running.stderr:  # what has been imported; gpt2.py's own first line is past

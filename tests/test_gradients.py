@@ -8,7 +8,7 @@ from models import random_params, small_config
 from picogpt import gradients, kernels
 from picogpt.activations import ACTIVATIONS
 from picogpt.gradients import block_backward, block_forward, drop, dropout_mask
-from picogpt.tree import tree_leaves, tree_map, tree_paths
+from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 
 CONFIG = small_config(n_embd=6, n_head=3, n_inner=5, n_layer=1)
 LENGTHS = [3, 1, 2]

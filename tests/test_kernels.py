@@ -9,7 +9,7 @@ import pytest
 from models import random_params, small_config
 
 from picogpt import kernels
-from picogpt.tree import tree_leaves, tree_map
+from picogpt.tools.tree import tree_leaves, tree_map
 
 CONFIG = small_config(n_ctx=200)
 PARAMS = random_params(CONFIG)

@@ -11,10 +11,10 @@ import pytest
 from models import misalign, small_encoder, small_folder, small_model
 
 import picogpt
-from picogpt.config import load_config
-from picogpt.errors import CheckpointError, TextError
-from picogpt.params import load_params
-from picogpt.tree import tree_leaves, tree_map
+from picogpt.checkpoint.config import load_config
+from picogpt.checkpoint.weights import load_params
+from picogpt.tools.errors import CheckpointError, TextError
+from picogpt.tools.tree import tree_leaves, tree_map
 
 GOLDEN = Path(__file__).parent / "golden" / "forward"
 FILES = {"config.json", "model.safetensors", "vocab.json", "merges.txt", "tokenizer_config.json"}

@@ -8,7 +8,7 @@ import pytest
 from models import random_params, small_config
 
 from picogpt import optim
-from picogpt.tree import tree_leaves, tree_map
+from picogpt.tools.tree import tree_leaves, tree_map
 
 LR, DECAY, EPS, BETAS = 0.1, 0.5, 1e-2, (0.9, 0.999)
 START = [0.7, -1.3, 0.02, 2.0]

@@ -6,10 +6,10 @@ import warnings
 import pytest
 from models import small_folder, small_model
 
-from picogpt.cli import call
 from picogpt.kernels import softmax
 from picogpt.model import logits
 from picogpt.perplexity import main, perplexity_of, text_loss, windows
+from picogpt.tools.cli import call
 
 TEXT = "the other one is in the stone tower.\r\n\r\n한국 – and then there were none\n" * 4
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from models import small_folder
 
-from picogpt import features as features_module
-from picogpt import tasks
-from picogpt.checkpoint import load_state
-from picogpt.cli import call
-from picogpt.features import encode_texts, features
 from picogpt.kernels import softmax
 from picogpt.model import load, logits
 from picogpt.probe import main
-from picogpt.tasks import SAMPLES, load_task, prompt
+from picogpt.tasks import course_files as tasks
+from picogpt.tasks import features as features_module
+from picogpt.tasks.course_files import SAMPLES, load_task, prompt
+from picogpt.tasks.features import encode_texts, features
+from picogpt.tools.cli import call
+from picogpt.training.state import load_state
 
 ROOT = Path(__file__).parents[1]
 
@@ -168,7 +168,7 @@ def test_the_second_run_takes_the_features_that_were_kept(probe, monkeypatch):
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(probe, monkeypatch, tmp_path):
     argv = ["sst", "--mode=full", "--epochs=2"]
     whole = probe(*argv, out=tmp_path / "whole")
-    from picogpt import fit
+    from picogpt.training import fit
 
     real = fit.adamw
 
@@ -193,7 +193,7 @@ def test_a_run_that_was_stopped_begins_anew_with_other_labels(probe, monkeypatch
     rows = [(i, f"{i}", "good" if i % 2 else "bad", i % 2) for i in range(40)]
     for name in ("train", "dev"):
         write(tmp_path / "data", name, [(i, name + id, *row) for i, id, *row in rows])
-    from picogpt import finetune
+    from picogpt.tasks import classifier as finetune
 
     def interrupted(*args, state_path, **options):  # noqa: ARG001
         told.append(state_path)

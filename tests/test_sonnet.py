@@ -11,13 +11,13 @@ import pytest
 from models import small_folder, small_model
 
 from picogpt import sonnet
-from picogpt.cli import call
-from picogpt.metrics import chrf
 from picogpt.model import load, loss_and_gradients
 from picogpt.perplexity import text_loss
 from picogpt.sonnet import main, perplexity, print_scores, train_sonnets, write_on
-from picogpt.tasks import SAMPLES, SONNET_FILES, read_sonnets
-from picogpt.tree import tree_leaves
+from picogpt.tasks.course_files import SAMPLES, SONNET_FILES, read_sonnets
+from picogpt.tasks.metrics import chrf
+from picogpt.tools.cli import call
+from picogpt.tools.tree import tree_leaves
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "cs224n"
 POEMS = ["the one\nthat is", "on and on", "in the stone\ntower", "a"]

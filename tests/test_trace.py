@@ -7,7 +7,7 @@ from models import small_model
 import picogpt
 from picogpt import kernels
 from picogpt.backprop import stack_forward
-from picogpt.errors import TextError
+from picogpt.tools.errors import TextError
 
 A = [5, 17, 3, 200, 5, 40, 41]
 B = [9, 17, 80, 200, 1, 2, 3]

@@ -27,9 +27,9 @@ import numpy as np  # noqa: E402
 from models import random_params  # noqa: E402
 
 import picogpt  # noqa: E402
-from picogpt.config import Config  # noqa: E402
-from picogpt.encoder import BYTE_OF_SYMBOL, Encoder  # noqa: E402
-from picogpt.parallel import blas_kernel  # noqa: E402
+from picogpt.checkpoint.config import Config  # noqa: E402
+from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, Encoder  # noqa: E402
+from picogpt.tools.cores import blas_kernel  # noqa: E402
 
 SHORT, LONG, PREFILL = 10, 462, 512
 BATCH = [10, 24, 17, 40, 5, 33, 12, 28]  # lengths of the eight prompts

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np  # noqa: E402
 
 import picogpt  # noqa: E402
-from picogpt.features import encode_texts, features  # noqa: E402
-from picogpt.parallel import blas_kernel  # noqa: E402
-from picogpt.tasks import load_task, prompt  # noqa: E402
+from picogpt.tasks.course_files import load_task, prompt  # noqa: E402
+from picogpt.tasks.features import encode_texts, features  # noqa: E402
+from picogpt.tools.cores import blas_kernel  # noqa: E402
 
 BATCH = 16
 

@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from picogpt.parallel import blas_kernel
+from picogpt.tools.cores import blas_kernel
 
 SHAPES = [(768, 2304), (768, 768), (768, 3072), (3072, 768)]  # c_attn, c_proj, c_fc, c_proj
 N_LAYER, N_ROUNDS = 12, 7

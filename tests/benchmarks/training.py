@@ -24,10 +24,10 @@ import numpy as np  # noqa: E402
 from models import random_params  # noqa: E402
 
 from picogpt import backprop, kernels, optim  # noqa: E402
-from picogpt.config import Config  # noqa: E402
-from picogpt.parallel import blas_kernel, keep_freed_memory  # noqa: E402
-from picogpt.params import LARGE  # noqa: E402
-from picogpt.tree import tree_map  # noqa: E402
+from picogpt.checkpoint.config import Config  # noqa: E402
+from picogpt.checkpoint.weights import LARGE  # noqa: E402
+from picogpt.tools.cores import blas_kernel, keep_freed_memory  # noqa: E402
+from picogpt.tools.tree import tree_map  # noqa: E402
 
 LENGTHS = [128] * 4
 TOP = 10  # the first trained block when only the top two layers train

@@ -6,7 +6,7 @@ import pytest
 from oracles import oracle
 from texts import CORPORA, write_corpus
 
-from picogpt.bpe_training import train_encoder
+from picogpt.tokenizer.learn_merges import train_encoder
 
 tokenizers = oracle("tokenizers")
 hypothesis = oracle("hypothesis")

@@ -13,9 +13,9 @@ import pytest
 from oracles import oracle
 from texts import NASTY, prose
 
-from picogpt.bpe_training import train_encoder
-from picogpt.encoder import PIECES, Encoder, to_symbols
-from picogpt.encoder_files import load_encoder, save_encoder
+from picogpt.tokenizer.encoder import PIECES, Encoder, to_symbols
+from picogpt.tokenizer.learn_merges import train_encoder
+from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
 
 tokenizers = oracle("tokenizers")
 transformers = oracle("transformers")

@@ -7,9 +7,9 @@ import pytest
 from models import small_folder
 from oracles import oracle
 
-from picogpt import features as module
-from picogpt.features import features
 from picogpt.model import load
+from picogpt.tasks import features as module
+from picogpt.tasks.features import features
 
 torch = oracle("torch")
 transformers = oracle("transformers")

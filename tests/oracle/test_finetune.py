@@ -5,11 +5,11 @@ import pytest
 from models import small_folder
 from oracles import oracle
 
-from picogpt.finetune import new_head, train_classifier
+from picogpt.checkpoint.weights import checkpoint_tree
 from picogpt.model import load
 from picogpt.optim import learning_rate
-from picogpt.params import checkpoint_tree
-from picogpt.tree import tree_leaves
+from picogpt.tasks.classifier import new_head, train_classifier
+from picogpt.tools.tree import tree_leaves
 
 torch = oracle("torch")
 transformers = oracle("transformers")

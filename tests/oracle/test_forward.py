@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 
 import picogpt
 from picogpt.activations import ACTIVATIONS, erf
-from picogpt.config import Config, load_config
-from picogpt.params import load_params
-from picogpt.tree import tree_leaves
+from picogpt.checkpoint.config import Config, load_config
+from picogpt.checkpoint.weights import load_params
+from picogpt.tools.tree import tree_leaves
 
 torch = oracle("torch")
 transformers = oracle("transformers")

@@ -13,10 +13,10 @@ from oracles import oracle
 
 import gpt2
 from picogpt import generate_batch, load, logits
-from picogpt.cli import call
-from picogpt.encoder_files import save_encoder
 from picogpt.generation import distribution, keep_top_k, keep_top_p, sampling_for
 from picogpt.kernels import softmax
+from picogpt.tokenizer.tokenizer_files import save_encoder
+from picogpt.tools.cli import call
 
 torch = oracle("torch")
 transformers = oracle("transformers")

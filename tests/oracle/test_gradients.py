@@ -9,9 +9,9 @@ from oracles import oracle
 import picogpt
 from picogpt import backprop, optim
 from picogpt.activations import ACTIVATIONS
-from picogpt.config import Config, save_config
-from picogpt.params import checkpoint_tree, save_params
-from picogpt.tree import tree_leaves, tree_map, tree_paths
+from picogpt.checkpoint.config import Config, save_config
+from picogpt.checkpoint.weights import checkpoint_tree, save_params
+from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 
 torch = oracle("torch")
 transformers = oracle("transformers")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracles import oracle
 
-from picogpt.metrics import accuracy, chrf, confusion, macro_f1
+from picogpt.tasks.metrics import accuracy, chrf, confusion, macro_f1
 
 sklearn_metrics = oracle("sklearn.metrics")
 sacrebleu = oracle("sacrebleu.metrics")

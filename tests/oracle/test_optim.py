@@ -6,7 +6,7 @@ from models import random_params, small_config
 from oracles import oracle
 
 from picogpt import optim
-from picogpt.tree import tree_leaves, tree_map
+from picogpt.tools.tree import tree_leaves, tree_map
 
 torch = oracle("torch")
 

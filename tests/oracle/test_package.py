@@ -37,7 +37,7 @@ def test_it_writes_with_the_built_in_model(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout) > 40
     assert done.stderr.count("\n") == 1 and "Once upon a time" in done.stderr
-    place = "import picogpt.download as d; print(d.find_model('tiny'))"
+    place = "import picogpt.checkpoint.hub as d; print(d.find_model('tiny'))"
     code = [sys.executable, "-c", place]
     where = subprocess.run(
         code, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True

@@ -6,10 +6,10 @@ from models import small_model
 from oracles import oracle
 
 from picogpt.backprop import softmax_cross_entropy
-from picogpt.features import encode_texts, features
 from picogpt.kernels import linear
-from picogpt.regression import PENALTIES, bag_of_words, softmax_regression
-from picogpt.tasks import SAMPLES, load_task, prompt
+from picogpt.tasks.course_files import SAMPLES, load_task, prompt
+from picogpt.tasks.features import encode_texts, features
+from picogpt.tasks.regression import PENALTIES, bag_of_words, softmax_regression
 
 LogisticRegression = oracle("sklearn.linear_model").LogisticRegression
 StandardScaler = oracle("sklearn.preprocessing").StandardScaler

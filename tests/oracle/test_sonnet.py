@@ -5,11 +5,11 @@ import pytest
 from models import small_folder
 from oracles import oracle
 
+from picogpt.checkpoint.weights import checkpoint_tree
 from picogpt.model import load
-from picogpt.params import checkpoint_tree
 from picogpt.sonnet import train_sonnets
-from picogpt.tasks import SAMPLES, read_sonnets
-from picogpt.tree import tree_leaves
+from picogpt.tasks.course_files import SAMPLES, read_sonnets
+from picogpt.tools.tree import tree_leaves
 
 torch = oracle("torch")
 transformers = oracle("transformers")

@@ -7,9 +7,9 @@ import pytest
 from models import small_folder
 from oracles import oracle
 
-from picogpt.cli import call
 from picogpt.model import load, logits
 from picogpt.perplexity import text_loss
+from picogpt.tools.cli import call
 from picogpt.train import main
 
 torch = oracle("torch")

@@ -1,0 +1,1 @@
+"""A model folder: config.json, safetensors files, and the hub that they come from."""

@@ -1,0 +1,210 @@
+"""Hugging Face safetensors <-> the parameter dict that the kernels take.
+
+{wte, wpe, blocks: [{ln_1: {g, b}, attn: {c_attn: {w, b}, c_proj: {w, b}}, ln_2: {g, b},
+mlp: {c_fc: {w, b}, c_proj: {w, b}}}], ln_f: {g, b}}, matrices [in, out] as Hugging Face keeps
+GPT-2's; `lm_head` [n_vocab, n_embd] only where a checkpoint unties it. Only their order in memory
+differs: a block's large matrices lie there column by column, because one row times such a matrix is
+up to a third faster (tests/benchmarks/layout.py), and writing a token is little else. NumPy
+knows (`w.flags`) and no formula has to; only `w.reshape(-1)` then is a copy, `w.ravel("K")` is not.
+
+A safetensors file is 8 bytes that give the length of a JSON header, the header (name -> dtype,
+shape, place), and the numbers (github.com/huggingface/safetensors, "Format").
+"""
+
+import json
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from picogpt.tools.errors import CheckpointError
+from picogpt.tools.files import read_json, unreadable, write_arrays
+from picogpt.tools.tree import tree_map, tree_paths
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+LARGE = 2**19  # numbers in a matrix that is worth laying out anew: a smaller one stays in cache
+
+
+def checkpoint_tree(config):
+    """The parameter dict of a config with (Hugging Face's name, shape) at every leaf."""
+    n, inner = config.n_embd, config.d_inner
+
+    def dense(n_in, n_out):
+        return {"w": (n_in, n_out), "b": (n_out,)}
+
+    norm = {"g": (n,), "b": (n,)}
+    attn = {"c_attn": dense(n, 3 * n), "c_proj": dense(n, n)}
+    mlp = {"c_fc": dense(n, inner), "c_proj": dense(inner, n)}
+    shapes = {
+        "wte": (config.n_vocab, n),
+        "wpe": (config.n_ctx, n),
+        "blocks": [{"ln_1": norm, "attn": attn, "ln_2": norm, "mlp": mlp}] * config.n_layer,
+        "ln_f": norm,
+    }
+    if not config.tie_word_embeddings:
+        shapes["lm_head"] = (config.n_vocab, n)
+
+    def leaf(path, shape):  # blocks.0.ln_1.g is Hugging Face's h.0.ln_1.weight
+        name = path.replace("blocks", "h").removesuffix(".g").removesuffix(".w").removesuffix(".b")
+        return f"{name}.{'bias' if path.endswith('.b') else 'weight'}", shape
+
+    return tree_map(leaf, tree_paths(shapes), shapes)
+
+
+def load_params(folder, config):
+    """Read a model folder's weights as float32 into the parameter dict.
+
+    Aligned float32 data are memory-mapped, copy on write; others, and the large matrices that are
+    laid out anew, are read once into memory of their own. There is an `lm_head` where the config
+    unties it, or where the file has one that is not wte, whatever the config says: transformers
+    goes by that, too. Raises CheckpointError, which names the file or tensor that is missing or
+    wrong.
+    """
+    tensors = {}
+    for path in weight_files(Path(folder)):
+        for name, tensor in open_safetensors(path).items():
+            tensors[name.removeprefix("transformer.")] = tensor
+
+    def take(leaf):
+        name, shape = leaf
+        if name not in tensors:
+            raise CheckpointError(f"{folder}: the weights hold no float tensor {name}")
+        found, read = tensors[name]
+        if found != shape:
+            raise CheckpointError(
+                f"{folder}: tensor {name} is {list(found)}, config.json asks for {list(shape)}"
+            )
+        return read(columns=name.startswith("h.") and len(shape) == 2 and math.prod(shape) >= LARGE)
+
+    tied = config.tie_word_embeddings
+    if tied and "lm_head.weight" in tensors:
+        tensors.setdefault("wte.weight", tensors["lm_head.weight"])  # one of the names may do
+        config = replace(config, tie_word_embeddings=False)
+    params = tree_map(take, checkpoint_tree(config))
+    if tied and "lm_head" in params and np.array_equal(params["wte"], params["lm_head"]):
+        del params["lm_head"]
+    return params
+
+
+def weight_files(folder):
+    """The folder's weights file or shards; raises CheckpointError where there is none to read."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        names = shard_names(folder / INDEX)
+        for name in names:
+            if not (folder / name).is_file():
+                raise CheckpointError(f"{folder} lacks the shard {name}, which its index names")
+        return [folder / name for name in names]
+    if any(folder.glob("pytorch_model*.bin")):
+        raise CheckpointError(
+            f"{folder} holds only a pickle (pytorch_model.bin), which is never opened here because "
+            'it can run code: convert it with transformers, GPT2LMHeadModel.from_pretrained("'
+            f'{folder.as_posix()}").save_pretrained("NEW_FOLDER")'
+        )
+    raise CheckpointError(f"{folder} holds no {WEIGHTS}: is it a GPT-2 model folder?")
+
+
+def shard_names(index):
+    """The files that an index names; raises CheckpointError where it is damaged or names a path."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{index} has no weight_map: get it again")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if any(sign in name for sign in "/\\:"):
+            raise CheckpointError(f"{index.parent} lacks the shard {name}, which is no file's name")
+    return names
+
+
+def open_safetensors(path):
+    """What a file holds: {name: (shape, function that reads it as float32)}, float tensors only.
+
+    Raises CheckpointError where the file is cut off or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            n_header = int.from_bytes(file.read(8), "little")
+            if n_header > size - 8:
+                raise ValueError("it is shorter than its header says")
+            header = json.loads(file.read(n_header))
+            data = np.memmap(file, mode="c").view(np.ndarray)
+        header.pop("__metadata__", None)
+        ends = [entry["data_offsets"][1] for entry in header.values()]
+        if max(ends, default=0) != size - 8 - n_header:
+            raise ValueError("its numbers are more or fewer than its header says")
+        floats = {name: entry for name, entry in header.items() if entry["dtype"] in DTYPES}
+        return {name: find_tensor(path, data, 8 + n_header, floats[name]) for name in floats}
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
+        raise CheckpointError(f"{path} is cut off or damaged ({e}): fetch it again") from None
+
+
+def find_tensor(path, data, start, entry):
+    """One tensor of the file `path`, whose bytes are `data`: (shape, function that reads it).
+
+    Raises ValueError where its place and its shape disagree.
+    """
+    begin, end = entry["data_offsets"]
+    shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
+    whole = all(type(n) is int and n >= 0 for n in (begin, end, *shape))
+    if not whole or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"place {begin} to {end} of a tensor doesn't match its shape {shape}")
+    begin, end = start + begin, start + end
+
+    def read(columns=False):
+        if columns:
+            return read_columns(path, begin, dtype, shape)
+        if entry["dtype"] == "F32" and begin % dtype.itemsize == 0:
+            return data[begin:end].view(dtype).reshape(shape)
+        # NumPy computes at a third of its speed on numbers that straddle their natural places,
+        # as those in the hub's own GPT-2 file do, whose header is 14,283 bytes long
+        array = np.fromfile(path, dtype, math.prod(shape), offset=begin).reshape(shape)
+        return as_float32(array)
+
+    return shape, read
+
+
+def read_columns(path, begin, dtype, shape, n_rows=16):
+    """The matrix at a place in a file, as float32 whose columns lie one after the other in memory.
+
+    The file has it row by row; n_rows at a time stay in cache on their way, which is three times as
+    fast as turning the whole.
+    """
+    w = np.empty(shape, np.float32, order="F")
+    with path.open("rb") as file:
+        file.seek(begin)
+        for i in range(0, len(w), n_rows):
+            rows = w[i : i + n_rows]
+            rows[:] = as_float32(np.fromfile(file, dtype, rows.size).reshape(rows.shape))
+    return w
+
+
+def as_float32(array):
+    """Widen float16 and bfloat16 (uint16) exactly; float32 stays as it is, float64 is rounded."""
+    if array.dtype == np.uint16:  # bfloat16 is the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinity
+        return array.astype(np.float32, copy=False)
+
+
+def save_params(params, config, folder, dtype=np.float32):
+    """Write model.safetensors under the names that GPT2LMHeadModel gives them."""
+    tensors = {}
+
+    def put(leaf, array):
+        name, shape = leaf
+        if array.shape != shape:
+            raise CheckpointError(
+                f"{name} is {list(array.shape)}, the config asks for {list(shape)}"
+            )
+        prefix = "" if name.startswith("lm_head") else "transformer."
+        tensors[prefix + name] = np.ascontiguousarray(array, dtype)
+
+    tree_map(put, checkpoint_tree(config), params)
+    write_arrays(Path(folder) / WEIGHTS, tensors, {"format": "pt"})

@@ -1,0 +1,203 @@
+"""The tasks of Stanford's CS 224N project "Build GPT-2" (2025): find, read and check their files.
+
+Sentiment of film reviews in five classes (sst) and in two (cfimdb), questions that ask the same
+(quora), and Shakespeare's sonnets.
+"""
+
+import csv
+import io
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from picogpt.checkpoint.hub import expect_answer, fetch_file
+from picogpt.tools.errors import DataError, DownloadError
+from picogpt.tools.files import write_text
+
+HOME = "https://raw.githubusercontent.com/cfifty/public_cs224n_gpt/HEAD/data/"
+SAMPLES = Path(__file__).parent / "samples"
+SENTIMENTS = ("very negative", "negative", "neutral", "positive", "very positive")
+SONNET_FILES = {
+    "train": "sonnets.txt",
+    "openings": "sonnets_held_out_dev.txt",
+    "truth": "TRUE_sonnets_held_out_dev.txt",
+    "test": "sonnets_held_out.txt",
+}
+
+
+class Task(NamedTuple):
+    """How the files of a classification task look."""
+
+    file: str  # its name, with {} for the split
+    columns: tuple  # where the sentences stand
+    label: str  # the column of the labels
+    classes: tuple  # what the labels 0, 1, ... mean
+    heading: str  # of the predictions
+    output: str  # name of the file of predictions, with {mode} and {split}
+
+
+TASKS = {
+    "sst": Task(
+        "ids-sst-{}.csv", ("sentence",), "sentiment", SENTIMENTS,
+        "Predicted_Sentiment", "{mode}-sst-{split}-out.csv",
+    ),
+    "cfimdb": Task(
+        "ids-cfimdb-{}.csv", ("sentence",), "sentiment", ("negative", "positive"),
+        "Predicted_Sentiment", "{mode}-cfimdb-{split}-out.csv",
+    ),
+    "quora": Task(
+        "quora-{}.csv", ("sentence1", "sentence2"), "is_duplicate", ("no", "yes"),
+        "Predicted_Is_Paraphrase", "para-{split}-output.csv",
+    ),
+}  # fmt: skip
+
+
+class Example(NamedTuple):
+    """One row of a file; a test file's label is None."""
+
+    id: str
+    sentences: tuple  # one sentence, or two questions
+    label: int | None
+
+
+def find_data(names, folder=None):
+    """The folder where the files are: the one given, else the user's cache, else the samples.
+
+    What the cache lacks is downloaded from the course's public home. Where that fails, one line on
+    stderr says that the samples take over.
+    """
+    if folder is not None:
+        return Path(folder)
+    cache = Path.home() / ".cache" / "picogpt" / "cs224n"
+    missing = [name for name in names if not (cache / name).exists()]
+    try:
+        if missing:
+            expect_answer(HOME + missing[0], patience=2)
+        for name in missing:
+            fetch_file(HOME + name, cache / name, optional="test" in name)
+    except DownloadError as error:
+        if not all((cache / name).exists() or "test" in name for name in names):
+            print(
+                f"The course's data can't be had ({error}): small samples written for this project "
+                "take their place, and their figures say nothing about the real task.",
+                file=sys.stderr,
+            )
+            return SAMPLES
+    return cache
+
+
+def read_text(path):
+    """A text file less its byte-order mark; DataError where it is missing or not UTF-8."""
+    try:
+        data = Path(path).read_bytes()
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: does --data name the folder of its file?") from None
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(f"{path} is not UTF-8 in line {line}: save it as UTF-8") from None
+
+
+def load_task(name, folder=None):
+    """Find and read a task's files: their folder, and {"train", "dev", "test": list of Example}.
+
+    The test split is empty where its file is missing. Raises DataError for files that can't be
+    used, for a training set of one class, and for an id in both train and dev.
+    """
+    task = TASKS[name]
+    files = {"train": "train", "dev": "dev", "test": "test-student"}
+    files = {split: task.file.format(said) for split, said in files.items()}
+    folder = find_data(files.values(), folder)
+    if not (folder / files["test"]).exists():
+        del files["test"]
+    splits = {split: read_examples(task, folder / file, split) for split, file in files.items()}
+    if len({example.label for example in splits["train"]}) < 2:
+        raise DataError(f"{folder / files['train']} has one class only: there is nothing to learn")
+    if both := {e.id for e in splits["train"]} & {e.id for e in splits["dev"]}:
+        raise DataError(f"{folder}: the id {min(both)} is in train and in dev: take one row out")
+    return folder, {"test": []} | splits
+
+
+def read_examples(task, path, split):
+    """Read a tab-separated file of a task; test files have no labels.
+
+    Rows that lack a field are skipped and counted in one line on stderr. Raises DataError, with
+    file and line, for a missing column, a label that is none, or an encoding other than UTF-8.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t")
+    labelled = split != "test"
+    columns = ["id", *task.columns, *[task.label] * labelled]
+    examples, n_skipped = [], 0
+    try:
+        if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
+            raise DataError(f"{path}, line 1: there is no column {missing[0]} (tab-separated)")
+        for row in reader:
+            id, *fields = (row[name] for name in columns)
+            if not id or None in fields or (labelled and not fields[-1].strip()):
+                n_skipped += 1
+                continue
+            label = read_label(fields.pop(), task, path, reader.line_num) if labelled else None
+            sentences = tuple(sentence.strip() for sentence in fields)
+            examples.append(Example(id.strip().lower(), sentences, label))
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num + 1}: {error}") from None
+    if not examples:
+        raise DataError(f"{path} holds no complete row")
+    n_repeated = len(examples) - len({example.id for example in examples})
+    for n, what in ((n_skipped, "lack a field and are skipped"), (n_repeated, "repeat an id")):
+        if n:
+            print(f"{path}: {n} of {n_skipped + len(examples)} rows {what}.", file=sys.stderr)
+    return examples
+
+
+def read_label(text, task, path, line):
+    """A label as an int; the files have 3 as well as 1.0. Raises DataError for any other text."""
+    try:
+        return range(len(task.classes)).index(float(text))
+    except ValueError:
+        last = len(task.classes) - 1
+        raise DataError(
+            f"{path}, line {line}: {task.label} is {text!r}, it must be a number from 0 to {last}"
+        ) from None
+
+
+def prompt(sentences, course=False):
+    """What the model reads of an example: the sentence, or both questions in one cloze prompt.
+
+    The same for every split: the course's starter code asks differently in training and in test.
+    `course` is its way to write sentences: in lower case and, of Quora, . ? , and ' set apart.
+    """
+    if course:
+        sentences = [sentence.lower() for sentence in sentences]
+    if len(sentences) == 1:
+        return sentences[0]
+    if course:
+        sentences = [" ".join(re.sub(r"([.?,'])", r" \1", text).split()) for text in sentences]
+    one, two = sentences
+    return f'Question 1: "{one}"\nQuestion 2: "{two}"\nAre these questions asking the same thing?\n'
+
+
+def write_predictions(path, heading, examples, labels):
+    """Write a file of predictions exactly as the course's code does."""
+    rows = [f"{example.id}, {label} \n" for example, label in zip(examples, labels, strict=True)]
+    write_text(path, f"id \t {heading} \n" + "".join(rows))
+
+
+def read_sonnets(path):
+    """The poems of a file, each a text of lines; a line with nothing but a number goes before each.
+
+    Raises DataError where there is none.
+    """
+    text = read_text(path).replace("\r\n", "\n")
+    _, *poems = re.split(r"\n\s*\d+\s*(?=\n)", f"\n{text}\n")  # what comes first is a header
+    poems = [poem.strip() for poem in poems if poem.strip()]
+    if not poems:
+        raise DataError(f"{path} holds no poem: each stands below a line with its number")
+    return poems
+
+
+def write_sonnets(path, poems):
+    """Write poems as the course's code does, numbered from 0."""
+    numbered = [f"\n{i}\n{poem}\n\n" for i, poem in enumerate(poems)]
+    write_text(path, "--Generated Sonnets-- \n\n" + "".join(numbered))

@@ -1,0 +1,97 @@
+"""Softmax regression by hand, and what it makes of a bag of words."""
+
+import re
+from collections import Counter
+
+import numpy as np
+
+from picogpt.backprop import softmax_cross_entropy
+from picogpt.kernels import linear
+from picogpt.tools.errors import DataError
+from picogpt.training.fit import fit
+
+PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+N_WORDS = 5000  # of a bag: the most frequent ones
+WIDEST = 2048  # features whose principal axes are found in a second; a bag of words has more
+
+
+# loss = mean of -log softmax(x w + b)_label + penalty/2 |w|^2. With d = (softmax - 1[label]) / n:
+# dw = x^T d + penalty w, db = sum of d.
+def softmax_regression(
+    x, labels, n_classes, penalty, *, epochs=40, batch_size=None, lr=2e-2, seed=0, report=None
+):
+    """The head {w, b} that predicts labels `[n]` from rows x `[n, n_in]`, and fit's history.
+
+    It minimises the mean cross-entropy + penalty/2 |w|^2 by AdamW, whose own decay is 0, along the
+    principal axes of x: turning x leaves |w| and the loss as they are, but AdamW, which has a step
+    size for every weight, goes straight to the optimum where features don't depend on each other.
+    report(head, figures) is called after each epoch.
+    """
+    shape = x.shape[1], n_classes
+    turned = {"w": np.zeros(shape, np.float32), "b": np.zeros(n_classes, np.float32)}
+    axes = None
+    if x.shape[1] <= WIDEST:
+        x = x.astype(np.float32)
+        axes = np.linalg.eigh(x.T @ x)[1]  # [n_in, n_in], orthonormal
+        x = x @ axes
+
+    def head():
+        return turned | ({} if axes is None else {"w": axes @ turned["w"]})
+
+    def gradients(part, batch, rng):  # noqa: ARG001 - nothing is random
+        rows, share = x[part].astype(np.float32), len(part) / len(batch)
+        d = linear(rows, **turned)  # [n, n_in] -> [n, n_classes]
+        loss = softmax_cross_entropy(d, labels[part]) / len(batch)  # the logits become n * d
+        d /= len(batch)
+        loss += share * penalty / 2 * float((turned["w"] ** 2).sum())
+        return loss, {"w": rows.T @ d + share * penalty * turned["w"], "b": d.sum(axis=0)}
+
+    history = fit(
+        turned, gradients, len(x), epochs=epochs, lr=lr, final=0.0, seed=seed, n_threads=1,
+        batch_size=batch_size or max(4, len(x) // 64),
+        report=report and (lambda figures: report(head(), figures)),
+    )  # fmt: skip
+    return head(), history
+
+
+def hold_back(n, seed):
+    """A tenth of n training examples, at random, to choose by: a mask `[n]`."""
+    if n < 2:
+        raise DataError("one training example is too few: some are held back to choose by")
+    return np.random.default_rng(seed).permutation(n) < max(1, n // 10)
+
+
+def choose_penalty(x, labels, n_classes, seed):
+    """The penalty whose head, trained on the rest, predicts a held-back tenth best."""
+    held = hold_back(len(x), seed)
+    losses = []
+    for penalty in PENALTIES:
+        head, _ = softmax_regression(
+            x[~held], labels[~held], n_classes, penalty, epochs=10, seed=seed
+        )
+        logits = linear(x[held].astype(np.float32), **head)
+        losses.append(softmax_cross_entropy(logits, labels[held]))
+    return PENALTIES[int(np.argmin(losses))]
+
+
+def words_of(sentences):
+    """The set of words of a sentence; of two, each with whether it is in both or in one."""
+    first, *second = (set(re.findall(r"\w+|[^\w\s]", text.lower())) for text in sentences)
+    if not second:
+        return first
+    return {(word, word in first and word in second[0]) for word in first | second[0]}
+
+
+def bag_of_words(train, others):
+    """Which frequent words of `train` stand in each example of both: two arrays `[n, n_words]`."""
+    counts = Counter(word for example in train for word in words_of(example.sentences))
+    frequent = [word for word, n in counts.most_common(N_WORDS) if n > 1]
+    columns = {word: i for i, word in enumerate(frequent)}
+
+    def bags(examples):
+        found = np.zeros((len(examples), len(columns)), np.uint8)
+        for row, example in zip(found, examples):
+            row[[columns[word] for word in words_of(example.sentences) if word in columns]] = 1
+        return found
+
+    return bags(train), bags(others)

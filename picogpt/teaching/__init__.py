@@ -1,0 +1,1 @@
+"""The page about a sentence, the exercises' parts, and usual mistakes."""

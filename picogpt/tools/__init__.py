@@ -1,0 +1,1 @@
+"""Plain tools: command lines, errors, whole files, drawings, trees of arrays, cores."""

@@ -1,0 +1,150 @@
+"""From shell words to checked values, and errors as one sentence.
+
+fire alone takes a prompt of 123 or [1, 2] for Python, - for a separator and an extra word for the
+next argument, and runs a command before it complains of an unknown flag. So `run` reads the words
+by the command's own signature and leaves to fire what it does well: the help page.
+"""
+
+import inspect
+import math
+import os
+import re
+import signal
+import sys
+import textwrap
+from difflib import get_close_matches
+from keyword import iskeyword
+from types import NoneType
+from typing import get_args
+
+from picogpt.tools.errors import PicoGPTError, TextError, UsageError
+
+
+def run(command, argv=None):
+    """Call `command` with what the shell's words say, then leave the process with an exit code.
+
+    Parameters before the `*` of its signature are words or flags, those after it flags only. Their
+    annotations say what a word must be: str, int, float, bool, Path, Literal["a", "b"], or one of
+    these `| None`. What goes wrong is one sentence on stderr; errors.py has the exit codes.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by 2>&-
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console of cp949 can't show every character
+    code = call(command, sys.argv[1:] if argv is None else argv)
+    try:
+        print(end="", flush=True)
+    except OSError:  # Python would try again on its way out, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def call(command, argv):
+    """Run `command`, or print its help page; give back the exit code."""
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # gpt2.py has another until here
+        flags = argv[: argv.index("--")] if "--" in argv else argv
+        if "--help" in flags or "-h" in flags:
+            print(help_page(command))
+        else:
+            command(**parse(command, argv))
+        print(end="", flush=True)  # if nobody reads on, as in `| head`, it shows here
+        return 0
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
+        print(file=sys.stderr)  # the shell's next prompt starts on a line of its own
+        return 130
+    except BrokenPipeError:  # the reader has left, and knows it
+        return 1
+    except (PicoGPTError, OSError, MemoryError) as error:
+        print(str(error) or "There is not enough memory for this.", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+
+
+def help_page(command):
+    """What fire makes of the command's signature and docstring, less what is fire's own."""
+    from fire.helptext import HelpText
+    from fire.trace import FireTrace
+
+    module = sys.modules["__main__"].__spec__
+    name = f"python -m {module.name}" if module else f"python {sys.argv[0]}"
+    page = HelpText(command, FireTrace(command, name=name))
+    page = re.sub(r"-\w, --", "--", page)  # no one-letter flags: is -s --seed or --stop?
+    page = re.sub(r"Optional\[(.*) \| None\]\n +Default: None", r"\1", page)
+    page = re.sub(r"=.*\n +Type: bool\n +Default: False", "", page)
+    return "\n".join(
+        textwrap.fill(line, 100, subsequent_indent=" " * (len(line) - len(line.lstrip())))
+        for line in page.splitlines()
+    )
+
+
+def parse(command, argv):
+    """Read the words as keyword arguments for `command`; UsageError where they don't fit it."""
+    signature = inspect.signature(command, eval_str=True)
+    kinds = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    places, flags, words = [], {}, iter(argv)
+    for word in words:
+        if word == "--":
+            places += words  # whatever they look like
+        elif word.startswith("--"):
+            name, text = read_flag(word, words, kinds)
+            if name in flags:
+                raise UsageError(f"--{name} is given twice")
+            flags[name] = text
+        else:
+            places.append(word)
+    try:
+        texts = signature.bind(*places, **flags).arguments
+    except TypeError as error:  # an argument is missing, or there are too many
+        raise UsageError(f"{error}: see --help, and put a text of many words in quotes") from None
+    return {name: convert(name, text, kinds[name]) for name, text in texts.items()}
+
+
+def read_flag(word, words, kinds):
+    """The parameter that a flag names, and its text: behind the =, or the next of `words`."""
+    said, equals, text = word.partition("=")
+    name = said[2:].replace("-", "_")
+    name += "_" * iskeyword(name)  # --and is the parameter and_
+    if name not in kinds:
+        near = [kind for kind in kinds if kind.startswith(name)] or get_close_matches(name, kinds)
+        hint = f"did you mean --{near[0]}?" if near else "--help shows the flags that there are"
+        raise UsageError(f"{said} is no flag of this command: {hint}")
+    if not equals:
+        text = "true" if kinds[name] is bool else next(words, "--")
+        if text.startswith("--"):
+            raise UsageError(f"{said} needs a value; one that begins with -- is {said}=VALUE")
+    return name, text
+
+
+def convert(name, text, kind):
+    """Make of a flag's text what its annotation asks for; UsageError where that can't be."""
+    if NoneType in get_args(kind):  # int | None: None is what a flag is when it is not given
+        kind = get_args(kind)[0]
+    choices = [True, False] if kind is bool else get_args(kind)
+    choices = {str(choice).lower(): choice for choice in choices}
+    wanted = {int: "a whole number", float: "a number"}.get(kind, "one of " + ", ".join(choices))
+    try:
+        value = choices[text.lower()] if choices else kind(text)
+        if kind is float and not math.isfinite(value):
+            raise ValueError
+        return value
+    except (KeyError, ValueError):
+        raise UsageError(f"--{name} must be {wanted}, not {text!r}") from None
+
+
+def at_least(minimum, **values):
+    """Raise UsageError for the first of the named values that is below `minimum`; None passes."""
+    for name, value in values.items():
+        if value is not None and value < minimum:
+            raise UsageError(f"--{name} must be {minimum} or more, not {value}")
+
+
+def read_stdin():
+    """What a command gets where it is given - for a text: standard input, less a final newline."""
+    try:
+        with open(0, encoding="utf-8-sig", closefd=False) as stdin:  # PowerShell begins with a BOM
+            return stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise TextError(f"standard input is not UTF-8 at byte {error.start}: save it so") from None

@@ -1,0 +1,36 @@
+"""Several cores for one batch: each thread takes some sequences, and the gradients are added.
+
+BLAS spreads a single product over the cores, but gelu, softmax and layer norm run on one. With a
+part of the batch for every thread, and BLAS kept to one core each, all of a small model's step runs
+on all cores. NumPy lets go of Python's lock while it computes, so threads are enough.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from picogpt.optim import accumulate
+from picogpt.tools.cores import blas_threads, keep_freed_memory
+
+
+@contextmanager
+def summed_over_threads(n_threads):
+    """Yield `summed(f, parts)`: the sum of all f(part) = (loss, gradient tree), over n_threads.
+
+    The parts are dealt out and added in a fixed order: the same parts and threads give the same
+    sum, bit for bit.
+    """
+    keep_freed_memory()
+    with blas_threads(1) as alone, ThreadPoolExecutor(n_threads if alone else 1) as pool:
+
+        def share(f, parts):
+            total_loss, total = 0.0, None
+            for part in parts:
+                loss, grads = f(part)
+                total_loss, total = total_loss + loss, accumulate(total, grads)
+            return total_loss, total
+
+        def summed(f, parts):
+            shares = [parts[i::n_threads] for i in range(min(n_threads, len(parts)))]
+            return share(lambda future: future.result(), [pool.submit(share, f, s) for s in shares])
+
+        yield summed

@@ -1,0 +1,319 @@
+"""The trainer: data order, a loop that can be killed and resumed to the same bits, its command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import small_model
+
+from picogpt.model import load
+from picogpt.optim import new_state
+from picogpt.tools.cli import call
+from picogpt.tools.cores import blas_threads, cores, openblas
+from picogpt.tools.errors import DataError
+from picogpt.tools.tree import tree_leaves, tree_map
+from picogpt.train import main
+from picogpt.training.data import encode_files, find_files, read_chunks
+from picogpt.training.loop import Recipe, batch_at, init_params, train_step, valid_loss
+from picogpt.training.parallel import summed_over_threads
+
+ROOT = Path(__file__).parents[2]
+SIZE = ["--n_layer", "2", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "280"]
+RECIPE = Recipe(
+    n_steps=20, batch_size=4, accumulate=1, learning_rate=1e-2, warmup=2, weight_decay=0.1,
+    max_norm=1.0, dropout=0.0, seed=0, n_threads=1, first_trained_block=0, n_ctx=32,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """Sums, one a line: a text that a small model learns something of in a few steps."""
+    file = tmp_path_factory.mktemp("text") / "sums.txt"
+    rng = np.random.default_rng(0)
+    sums = (f"{a}+{b}={a + b}\n" for a, b in rng.integers(0, 50, (3000, 2)))
+    file.write_text("".join(sums), encoding="utf-8")
+    return file
+
+
+def command(text, out, n_steps=200, *more):
+    return ["--data", str(text), "--out", str(out), *SIZE, "--n_steps", str(n_steps), *more]
+
+
+def weights(folder):
+    return tree_leaves(load(folder).params)
+
+
+def test_every_pass_reads_every_token_once():
+    tokens = np.arange(1000, dtype=np.uint16)
+    n_ctx, batch = 10, 7
+    per_pass = len(tokens) // n_ctx - 1
+    windows = np.concatenate([batch_at(s, tokens, n_ctx, batch, seed=1) for s in range(per_pass)])
+    assert (np.diff(windows, axis=1) == 1).all()  # targets are the ids one later
+    for n in range(batch):
+        targets = windows[n * per_pass : (n + 1) * per_pass, 1:].ravel()
+        assert len(np.unique(targets)) == len(targets) == per_pass * n_ctx
+    first, second = windows[:per_pass, 0], windows[per_pass : 2 * per_pass, 0]
+    assert not np.array_equal(np.sort(first), first)  # shuffled
+    assert not np.array_equal(first, second)  # and another time in another order
+
+
+def test_windows_by_line_begin_where_lines_begin():
+    tokens = np.random.default_rng(0).integers(0, 6, 500)
+    lines = np.flatnonzero(tokens == 5) + 1
+    windows = np.concatenate([batch_at(s, tokens, 10, 7, 1, lines) for s in range(20)])
+    found = {tuple(tokens[i : i + 11]) for i in lines}
+    assert all(tuple(window) in found for window in windows)
+
+
+@pytest.mark.parametrize("change", [{"n_threads": 2}, {"accumulate": 4}, {"n_threads": 3}])
+def test_threads_and_accumulation_change_nothing(change):
+    windows = np.random.default_rng(1).integers(0, 267, (4, 33))
+    results = []
+    for recipe in (RECIPE, replace(RECIPE, **change)):
+        model = small_model()
+        state = new_state(model.params)
+        with summed_over_threads(recipe.n_threads) as summed:
+            losses = [train_step(model, state, windows, step, recipe, summed) for step in range(3)]
+        results.append((losses, model.params))
+    (plain_losses, plain), (losses, changed) = results
+    np.testing.assert_allclose(losses, plain_losses, rtol=1e-5)
+    for a, b in zip(tree_leaves(plain), tree_leaves(changed)):
+        if a.ndim > 1:  # not the keys' bias: its gradient is 0 but for rounding
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_blas_threads_come_back():
+    with blas_threads(1) as known:
+        if not known:
+            pytest.skip("NumPy has another BLAS than OpenBLAS here")
+        threads = openblas("get_num_threads")
+        assert threads() == 1
+        with blas_threads(2):
+            assert threads() == 2
+        assert threads() == 1
+    assert cores() >= 1
+
+
+def test_init_params_are_gpt2s():
+    config = small_model(n_embd=96, n_layer=8).config
+    params = init_params(config, np.random.default_rng(0))
+    assert np.std(params["wte"]) == pytest.approx(0.02, rel=0.05)
+    assert np.std(params["blocks"][3]["attn"]["c_proj"]["w"]) == pytest.approx(0.005, rel=0.05)
+    assert np.std(params["blocks"][3]["mlp"]["c_fc"]["w"]) == pytest.approx(0.02, rel=0.05)
+    assert not params["blocks"][0]["mlp"]["c_fc"]["b"].any()
+    assert (params["ln_f"]["g"] == 1).all()
+    assert {a.dtype for a in tree_leaves(params)} == {np.dtype(np.float32)}
+
+
+def test_killed_and_resumed_is_the_same_to_the_bit(text, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert call(main, command(text, straight)) == 0
+    often = "from picogpt import train; from picogpt.tools import cli; "
+    often += "from picogpt.training import loop; loop.SAVE_SECONDS = 0.2; "
+    words = [sys.executable, "-c", often + "cli.run(train.main)", *command(text, killed)]
+    process = subprocess.Popen(words, cwd=ROOT)
+    while not (killed / "checkpoint.safetensors").exists():
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    n_logged = len((killed / "log.jsonl").read_text().splitlines())
+    assert 0 < n_logged < 200
+    assert not (killed / "model.safetensors").exists()
+    assert call(main, command(text, killed)) == 0
+    assert all(map(np.array_equal, weights(straight), weights(killed)))
+    logs = [
+        [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        for out in (straight, killed)
+    ]
+    assert [e["loss"] for e in logs[0]] == [e["loss"] for e in logs[1]]
+    assert [e["step"] for e in logs[0]] == list(range(1, 201))
+    assert logs[0][-1]["valid_loss"] < logs[0][3]["valid_loss"] - 1  # it has learned something
+    assert "</svg>" in (straight / "curve.svg").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_ctrl_c_saves_and_says_how_to_go_on(text, tmp_path):
+    words = [sys.executable, "-m", "picogpt.train", *command(text, tmp_path, 100_000)]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "log.jsonl"
+    while not (log.exists() and log.read_text().count("\n") > 3):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in errors and "Traceback" not in errors
+    assert (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_top_layers_from_a_checkpoint(text, tmp_path, capsys):
+    start, out = tmp_path / "start", tmp_path / "out"
+    assert call(main, command(text, start, 2)) == 0
+    before = load(start).params
+    more = ["--model_size", str(start), "--top_k_layers"]
+    assert call(main, command(text, out, 3, *more, "3")) == 2 and not out.exists()
+    assert "start has only 2 layers" in capsys.readouterr().err
+    more += ["1", "--dropout", "0.1", "--half"]
+    assert call(main, command(text, out, 3, *more)) == 0
+    after = load(out).params
+    half = tree_map(lambda x: x.astype(np.float16).astype(np.float32), before)
+    for name in ("wte", "wpe"):
+        assert np.array_equal(half[name], after[name])
+    same = [
+        all(map(np.array_equal, tree_leaves(a), tree_leaves(b)))
+        for a, b in zip(half["blocks"], after["blocks"])
+    ]
+    assert same == [True, False]
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (out, start)]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_model_to_start_from_keeps_its_size_but_windows_may_be_shorter(text, tmp_path, capsys):
+    start, out = tmp_path / "start", tmp_path / "out"
+    assert call(main, command(text, start, 2)) == 0
+    capsys.readouterr()
+    argv = ["--data", str(text), "--out", str(out), "--n_steps", "2", "--model_size", str(start)]
+    for flags in (["--n_layer", "3"], ["--n_embd", "8"], ["--n_ctx", "17"]):
+        assert call(main, [*argv, *flags]) == 2
+        assert f"{' '.join(flags)} doesn't fit" in capsys.readouterr().err
+        assert not out.exists()
+    assert call(main, [*argv, "--n_ctx", "8", "--batch_size", "1", "--n_threads", "1"]) == 0
+    model = load(out)
+    assert model.config.n_ctx == 16
+    held = np.load(out / "tokens.npy")
+    loss, _ = valid_loss(model, 8, held[len(held) * 49 // 50 :])
+    told = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["valid_loss"]
+    assert told == pytest.approx(loss, rel=1e-6)
+    short = (out / "model.safetensors").read_bytes()
+    assert call(main, [*argv[:3], str(tmp_path / "long"), *argv[4:], "--batch_size", "1"]) == 0
+    assert short != (tmp_path / "long" / "model.safetensors").read_bytes()
+
+
+def test_what_an_older_model_left_in_the_folder_is_not_read(text, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text("quite another text\n" * 500, encoding="utf-8")
+    fresh, used = tmp_path / "fresh", tmp_path / "used"
+    assert call(main, command(other, used, 2)) == 0
+    (used / "run.json").unlink()
+    for out in (fresh, used):
+        assert call(main, command(text, out, 3)) == 0
+    assert load(used).encoder.merges == load(fresh).encoder.merges
+    assert all(map(np.array_equal, weights(used), weights(fresh)))
+
+
+def test_the_finish_reads_its_own_files(text, tmp_path, monkeypatch):
+    (tmp_path / "stars.txt").write_text("*" * 2000, encoding="utf-8")
+    read = []
+
+    def train(model, text_at, *_):
+        texts = [text_at(step)[0].tolist() for step in range(10)]
+        read.extend("*" in model.encoder.decode(ids) for ids in texts)
+        return model
+
+    monkeypatch.setattr("picogpt.train.train", train)
+    more = ["--finish_with", str(tmp_path / "stars.txt"), "--finish_share", "0.3"]
+    assert call(main, command(text, tmp_path / "out", 10, *more)) == 0
+    assert read == [False] * 7 + [True] * 3
+
+
+@pytest.mark.parametrize("flag", ["data", "finish_with", "valid"])
+def test_a_text_that_is_too_short_is_told_at_once_and_read_anew_when_it_has_grown(
+    text, tmp_path, capsys, flag
+):
+    short, out = tmp_path / "short.txt", tmp_path / "out"
+    short.write_text("" if flag == "valid" else "one short line", encoding="utf-8")
+    more = [] if flag == "data" else [f"--{flag}", str(short)]
+    argv = command(short if flag == "data" else text, out, 2, *more)
+    assert call(main, argv) == 1
+    assert f"--{flag} gives too few tokens, " in capsys.readouterr().err
+    assert not (out / "log.jsonl").exists()
+    short.write_text(text.read_text(encoding="utf-8")[:9000] + "*", encoding="utf-8")
+    assert call(main, argv) == 0
+
+
+def test_a_finish_without_lines_is_told_at_once(text, tmp_path, capsys):
+    (tmp_path / "stars.txt").write_text("*" * 2000, encoding="utf-8")
+    argv = command(text, tmp_path, 2, "--finish_with", str(tmp_path / "stars.txt"), "--by_line")
+    assert call(main, argv) == 1
+    assert "--finish_with: no window fits" in capsys.readouterr().err
+
+
+def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
+    data = tmp_path / "data.txt"
+    data.write_bytes(text.read_bytes())
+    assert call(main, command(data, tmp_path, 2)) == 0
+    assert call(main, command(data, tmp_path, 3)) == 2
+    assert "another n_steps: choose another --out" in capsys.readouterr().err
+    data.write_bytes(text.read_bytes().replace(b"1", b"2"))
+    assert call(main, command(data, tmp_path, 2)) == 2
+    assert "another text in the files: choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--n_embd", "15"], "n_embd"),
+        (["--n_layer", "0"], "n_layer"),
+        (["--top_k_layers", "1"], "model_size"),
+        (["--finish_share", "2"], "finish_share"),
+        (["--batch_size", "0"], "batch_size"),
+        (["--learning_rate", "-1"], "learning_rate"),
+        (["--max_norm", "-1"], "max_norm"),
+        (["--valid", "SAME"], "nothing is left"),
+        (["--finish_with", "no/such/*.txt"], "no/such"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(text, tmp_path, capsys, more, told):
+    more = [str(text) if word == "SAME" else word for word in more]
+    assert call(main, command(text, tmp_path / "out", 2, *more)) in (1, 2)
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_chunks_of_a_file_are_encoded_like_the_whole(tmp_path):
+    words = ["Hello,", " world", "!\r\n", "  two  spaces", "\n\n", "né", "한국", " ", "\t", "\x1c"]
+    encoder = small_model().encoder
+    file = tmp_path / "odd.txt"
+    for left_out in ("", " "):  # without any space it is cut where lines end
+        some = [word.replace(left_out, "") for word in words]
+        text = "".join(np.random.default_rng(0).choice(some, 500))
+        file.write_text(text, encoding="utf-8", newline="")
+        for n in (1, 7, 64, 10**6):
+            chunks = list(read_chunks(file, n))
+            assert "".join(chunks) == text
+            assert sum(map(encoder.encode, chunks), []) == encoder.encode(text)
+            assert max(map(len, chunks)) < n + 200
+    ids = encode_files(encoder, [file, file], tmp_path / "ids.npy")
+    assert ids.tolist() == [266, *encoder.encode(text)] * 2
+    assert encode_files(encoder, [], tmp_path / "ids.npy").tolist() == ids.tolist()  # kept
+
+
+def test_find_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # which an empty pattern does not name
+    for name in ("b.txt", "a.txt", "c.md"):
+        (tmp_path / name).write_text(name)
+    a, b, c = (tmp_path / name for name in ("a.txt", "b.txt", "c.md"))
+    assert find_files(str(tmp_path)) == [a, b]
+    assert find_files(f"{tmp_path}/*.md,{a}") == [c, a]
+    for none in (str(tmp_path / "none"), "", f"{a},"):
+        with pytest.raises(DataError, match="no text"):
+            find_files(none)
+    (tmp_path / "a [2].txt").write_text("brackets")
+    assert find_files(str(tmp_path / "a [2].txt")) == [tmp_path / "a [2].txt"]
+
+
+@pytest.mark.parametrize("end", [b"\xff", "한".encode()[:2]])
+def test_where_a_file_is_no_utf_8_is_told_by_its_line(tmp_path, end):
+    (tmp_path / "bad.txt").write_bytes("fine 한국\n".encode() * 99 + b"so " + end)
+    for n in (7, 2**20):
+        with pytest.raises(DataError, match="not UTF-8 in line 100: save"):
+            list(read_chunks(tmp_path / "bad.txt", n))
