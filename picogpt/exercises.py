@@ -204,7 +204,7 @@ def main(
     functions = [name for name in arguments() if f"\ndef {name}(" in source]
     file.write_text(blank(source, functions), encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\n", encoding="utf-8")
-    usual = json.loads((package / "teaching" / "mistakes.json").read_text(encoding="utf-8"))
+    usual = json.loads((package / "mistakes.json").read_text(encoding="utf-8"))
     for name in functions:
         with np.printoptions(precision=17, threshold=10**6):
             calls = golden(module, name, usual[name])

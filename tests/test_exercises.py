@@ -16,7 +16,7 @@ from picogpt.exercises import PARTS, arguments, blank, check, golden, main, mist
 from picogpt.tools.cli import call
 
 PACKAGE = Path(inspect.getfile(main)).parent
-MISTAKES = json.loads((PACKAGE / "teaching" / "mistakes.json").read_text(encoding="utf-8"))
+MISTAKES = json.loads((PACKAGE / "mistakes.json").read_text(encoding="utf-8"))
 PART_OF = {name: module for module in PARTS.values() for name in arguments()
            if inspect.getmodule(getattr(module, name, None)) is module}  # fmt: skip
 
