@@ -1,14 +1,13 @@
-"""The kernels against the lecture's own way (naive.py), plain loops, and themselves."""
+"""The kernels against the lecture's own way (reference.py), plain loops, and themselves."""
 
 import copy
 import math
 
-import naive
 import numpy as np
 import pytest
 from models import random_params, small_config
 
-from picogpt import kernels
+from picogpt import kernels, reference
 from picogpt.tools.tree import tree_leaves, tree_map
 
 CONFIG = small_config(n_ctx=200)
@@ -18,7 +17,7 @@ N_HEAD = CONFIG.n_head
 IDS = np.random.default_rng(1).integers(0, CONFIG.n_vocab, 150)
 
 
-# as params.py stores large matrices: column by column
+# as checkpoint/weights.py stores large matrices: column by column
 BY_COLUMNS = PARAMS | {"blocks": tree_map(np.asfortranarray, PARAMS["blocks"])}
 in_both_orders = pytest.mark.parametrize("params", [PARAMS, BY_COLUMNS], ids=["rows", "columns"])
 
@@ -69,7 +68,7 @@ def freeze(value):
 
 @pytest.mark.parametrize("name, args", [pytest.param(*call, id=call[0]) for call in calls("f4")])
 def test_each_kernel_is_the_lectures_and_writes_to_nothing(name, args):
-    expected = getattr(naive, name)(*args)
+    expected = getattr(reference, name)(*args)
     freeze(args)
     assert np.abs(getattr(kernels, name)(*args) - expected).max() < 1e-5
 
@@ -77,7 +76,7 @@ def test_each_kernel_is_the_lectures_and_writes_to_nothing(name, args):
 @pytest.mark.parametrize("name, args", [pytest.param(*call, id=call[0]) for call in calls("f8")])
 def test_each_kernel_in_double_precision_is_the_lectures_to_1e_12(name, args):
     y = getattr(kernels, name)(*args)
-    assert np.abs(y - getattr(naive, name)(*args)).max() < 1e-12
+    assert np.abs(y - getattr(reference, name)(*args)).max() < 1e-12
 
 
 @pytest.mark.filterwarnings("error")
@@ -157,7 +156,7 @@ def test_no_token_sees_a_later_one():
 
 
 def test_the_lectures_loop_and_ours_choose_the_same_tokens():
-    expected = naive.generate(IDS[:10], PARAMS, N_HEAD, 30)
+    expected = reference.generate(IDS[:10], PARAMS, N_HEAD, 30)
     caches, ids, got = caches_for(), IDS[:10].tolist(), []
     for _ in range(30):
         ids = [int(np.argmax(gpt2(ids, caches=caches, last_only=True)))]
@@ -213,7 +212,7 @@ def test_every_option_reaches_every_block():
         a = kernels.layer_norm(x, **block["ln_1"], eps=0.3)
         to_q = np.where(np.arange(72) < 24, scale * math.sqrt(8), 1).astype(np.float32)
         c_attn = {name: array * to_q for name, array in block["attn"]["c_attn"].items()}
-        x = x + naive.mha(a, c_attn, block["attn"]["c_proj"], N_HEAD)
+        x = x + reference.mha(a, c_attn, block["attn"]["c_proj"], N_HEAD)
         h = kernels.linear(kernels.layer_norm(x, **block["ln_2"], eps=0.3), **block["mlp"]["c_fc"])
         x = x + kernels.linear(np.tanh(h), **block["mlp"]["c_proj"])
     expected = kernels.layer_norm(x, **params["ln_f"], eps=0.3) @ options["lm_head"].T
@@ -231,7 +230,7 @@ def test_last_only_and_double_precision_caches():
 
 def test_a_model_without_blocks_is_its_embeddings():
     params = {**PARAMS, "blocks": []}
-    assert np.abs(gpt2(IDS, params) - naive.gpt2(IDS, **params, n_head=N_HEAD)).max() < 1e-5
+    assert np.abs(gpt2(IDS, params) - reference.gpt2(IDS, **params, n_head=N_HEAD)).max() < 1e-5
 
 
 def test_a_cached_call_writes_to_the_next_places_and_nowhere_else():

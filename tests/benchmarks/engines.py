@@ -22,11 +22,11 @@ os.environ.setdefault("OMP_NUM_THREADS", str(N_THREADS))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", str(N_THREADS))
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-import naive  # noqa: E402
 import numpy as np  # noqa: E402
 from models import random_params  # noqa: E402
 
 import picogpt  # noqa: E402
+from picogpt import reference  # noqa: E402
 from picogpt.checkpoint.config import Config  # noqa: E402
 from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, Encoder  # noqa: E402
 from picogpt.tools.cores import blas_kernel  # noqa: E402
@@ -71,23 +71,23 @@ class Ours:
         return time.perf_counter() - start
 
 
-class Naive:
-    """The lecture's code: every token runs all tokens again, and the batch is a loop."""
+class Reference:
+    """reference.py: every token runs all tokens again, and the batch is a loop."""
 
-    name = "naive"
+    name = "reference"
 
     def __init__(self, folder):
         self.model = picogpt.load(folder)
 
     def prefill(self, ids):
         start = time.perf_counter()
-        naive.gpt2(ids, **self.model.params, n_head=self.model.config.n_head)
+        reference.gpt2(ids, **self.model.params, n_head=self.model.config.n_head)
         return time.perf_counter() - start
 
     def decode(self, prompts, n):
         start = time.perf_counter()
         for ids in prompts:
-            naive.generate(ids, self.model.params, self.model.config.n_head, 2)
+            reference.generate(ids, self.model.params, self.model.config.n_head, 2)
         return (time.perf_counter() - start) * n / 2
 
 
@@ -268,7 +268,7 @@ ENGINES = {
     "ct2-int8": lambda folder: CTranslate2(folder, "int8"),
     "llama-F32": lambda folder: LlamaCpp(folder, "F32"),
     "llama-Q8_0": lambda folder: LlamaCpp(folder, "Q8_0"),
-    "naive": Naive,
+    "reference": Reference,
 }
 
 
