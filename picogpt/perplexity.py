@@ -1,56 +1,12 @@
 """How well a model predicts a text: python -m picogpt.perplexity FILE."""
 
-import math
-from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
-from picogpt.backprop import softmax_cross_entropy
-from picogpt.generation import prompt_ids
-from picogpt.model import load, logits
+from picogpt.model import load
+from picogpt.tasks.metrics import bits_per_byte, perplexity_of, text_loss
 from picogpt.tools.cli import run
 from picogpt.tools.errors import DataError
 from picogpt.training.data import read_chunks
-
-
-def windows(chunks, n_ctx):
-    """Cut a stream of lists of ids into overlapping windows: yield (window, how many are new).
-
-    A window is n_ctx ids long and starts n_ctx // 2 after the one before, so that every id but the
-    first window's is seen with half a context of history or more.
-    """
-    window, n_new = [], 0
-    for id in chain.from_iterable(chunks):
-        if len(window) == n_ctx:
-            yield window, n_new
-            window, n_new = window[max(1, n_ctx // 2) :], 0
-        window.append(id)
-        n_new += 1
-    yield window, n_new
-
-
-def text_loss(model, chunks):
-    """Summed loss in nats and number of tokens of a text, given as an iterator of strings.
-
-    The first token is scored after <|endoftext|>, which itself is not.
-    """
-    start = prompt_ids(model, "")
-    loss, n_tokens = 0.0, 0
-    ids = (model.encoder.encode(text) for text in chunks)
-    for window, n_new in windows(chain([start], ids), model.config.n_ctx):
-        n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
-        if n_new:
-            scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
-            loss += softmax_cross_entropy(scores, window[-n_new:])
-            n_tokens += n_new
-    return loss, n_tokens
-
-
-def perplexity_of(loss, n_tokens):
-    """e to the mean loss in nats; infinite where that is more than a float can be."""
-    with np.errstate(over="ignore"):
-        return float(np.exp(loss / n_tokens))
 
 
 def main(file: Path, *, model_size: str | None = None, models_dir: str | None = None):
@@ -82,7 +38,7 @@ def main(file: Path, *, model_size: str | None = None, models_dir: str | None = 
         loss, n_tokens = text_loss(model, chunks())
     print(f"{file.name} by {model.name}: {n_tokens:,} tokens, {n_bytes:,} bytes")
     print(f"perplexity per token {perplexity_of(loss, n_tokens):.4f}")
-    print(f"bits per byte {loss / math.log(2) / n_bytes:.4f}")
+    print(f"bits per byte {bits_per_byte(loss, n_bytes):.4f}")
 
 
 if __name__ == "__main__":

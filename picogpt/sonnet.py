@@ -9,10 +9,9 @@ from picogpt.backprop import loss_and_gradients
 from picogpt.checkpoint.hub import is_complete
 from picogpt.generation import check_sampling, generate_batch, prompt_ids
 from picogpt.model import load, save
-from picogpt.perplexity import perplexity_of, text_loss
 from picogpt.tasks.course_files import SONNET_FILES, find_data, read_sonnets, write_sonnets
 from picogpt.tasks.features import features, fingerprint
-from picogpt.tasks.metrics import chrf
+from picogpt.tasks.metrics import chrf, perplexity_of, text_loss
 from picogpt.tasks.regression import hold_back
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.errors import DataError, UsageError

@@ -8,7 +8,8 @@ from models import small_folder, small_model
 
 from picogpt.kernels import softmax
 from picogpt.model import logits
-from picogpt.perplexity import main, perplexity_of, text_loss, windows
+from picogpt.perplexity import main
+from picogpt.tasks.metrics import perplexity_of, text_loss, windows
 from picogpt.tools.cli import call
 
 TEXT = "the other one is in the stone tower.\r\n\r\n한국 – and then there were none\n" * 4

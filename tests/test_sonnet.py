@@ -12,10 +12,9 @@ from models import small_folder, small_model
 
 from picogpt import sonnet
 from picogpt.model import load, loss_and_gradients
-from picogpt.perplexity import text_loss
 from picogpt.sonnet import main, perplexity, print_scores, train_sonnets, write_on
 from picogpt.tasks.course_files import SAMPLES, SONNET_FILES, read_sonnets
-from picogpt.tasks.metrics import chrf
+from picogpt.tasks.metrics import chrf, text_loss
 from picogpt.tools.cli import call
 from picogpt.tools.tree import tree_leaves
 

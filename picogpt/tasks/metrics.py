@@ -1,9 +1,14 @@
-"""How good the answers are: accuracy, macro F1, chrF, bits per byte."""
+"""How good the answers are: accuracy, macro F1, chrF, perplexity, bits per byte."""
 
 import math
 from collections import Counter
+from itertools import chain
 
 import numpy as np
+
+from picogpt.backprop import softmax_cross_entropy
+from picogpt.generation import prompt_ids
+from picogpt.model import logits
 
 CHRF_ORDER, CHRF_BETA = 6, 2  # sacrebleu's defaults
 
@@ -32,9 +37,9 @@ def macro_f1(labels, predictions):
     return float(np.mean(2 * hits[present] / said_or_true[present]))
 
 
-def measures(name, labels, logits):
+def measures(name, labels, scores):
     """Accuracy and macro F1 of logits `[n, n_classes]`, under the name of what they are of."""
-    predictions = logits.argmax(axis=-1)
+    predictions = scores.argmax(axis=-1)
     return {
         f"{name} accuracy": accuracy(labels, predictions),
         f"{name} macro F1": macro_f1(labels, predictions),
@@ -71,9 +76,48 @@ def char_ngrams(text, n):
     return Counter(text[i : i + n] for i in range(len(text) - n + 1))
 
 
-def bits_per_byte(nats, text):
-    """What a model needs to write a text's UTF-8 down, from its summed loss in nats.
+def windows(chunks, n_ctx):
+    """Cut a stream of lists of ids into overlapping windows: yield (window, how many are new).
+
+    A window is n_ctx ids long and starts n_ctx // 2 after the one before, so that every id but the
+    first window's is seen with half a context of history or more.
+    """
+    window, n_new = [], 0
+    for id in chain.from_iterable(chunks):
+        if len(window) == n_ctx:
+            yield window, n_new
+            window, n_new = window[max(1, n_ctx // 2) :], 0
+        window.append(id)
+        n_new += 1
+    yield window, n_new
+
+
+def text_loss(model, chunks):
+    """Summed loss in nats and number of tokens of a text, given as an iterator of strings.
+
+    The first token is scored after <|endoftext|>, which itself is not.
+    """
+    start = prompt_ids(model, "")
+    loss, n_tokens = 0.0, 0
+    ids = (model.encoder.encode(text) for text in chunks)
+    for window, n_new in windows(chain([start], ids), model.config.n_ctx):
+        n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
+        if n_new:
+            scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
+            loss += softmax_cross_entropy(scores, window[-n_new:])
+            n_tokens += n_new
+    return loss, n_tokens
+
+
+def perplexity_of(loss, n_tokens):
+    """e to the mean loss in nats; infinite where that is more than a float can be."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(loss / n_tokens))
+
+
+def bits_per_byte(loss, n_bytes):
+    """What a model needs to write down a text of n_bytes, from its summed loss in nats.
 
     Other than perplexity, it can be compared between models whose tokens differ.
     """
-    return nats / math.log(2) / len(text.encode("utf-8"))
+    return loss / math.log(2) / n_bytes

@@ -8,7 +8,7 @@ from models import small_folder
 from oracles import oracle
 
 from picogpt.model import load, logits
-from picogpt.perplexity import text_loss
+from picogpt.tasks.metrics import text_loss
 from picogpt.tools.cli import call
 from picogpt.train import main
 

@@ -39,4 +39,4 @@ def test_chrf_by_hand():
 
 
 def test_bits_per_byte_counts_bytes():
-    assert bits_per_byte(6 * math.log(2), "né") == pytest.approx(2)
+    assert bits_per_byte(6 * math.log(2), len("né".encode())) == pytest.approx(2)
