@@ -15,7 +15,9 @@ from models import small_config, small_encoder, small_folder, small_model
 
 import picogpt
 from picogpt import Model, kernels
-from picogpt.explain import VECTORS, Page, explain, main, record
+from picogpt.explain import explain, main
+from picogpt.teaching.page import Explanation
+from picogpt.teaching.record import VECTORS, record
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tools.cli import call
 from picogpt.tools.errors import TextError
@@ -24,6 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = "The cat sat on the mat"
 WILD = """A 🐭 said "안녕" & 'bye' </script><!-- <script> {{data}} \u2028 \\u003c \x01 é"""
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+
+
+def web_files():
+    """The page without its data: everything that is put together in web/."""
+    files = sorted((ROOT / "picogpt" / "teaching" / "web").iterdir())
+    return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
 def data_of(page):
@@ -185,7 +193,7 @@ def test_source_lines_stand_where_the_page_says():
 
 
 def test_nothing_comes_from_elsewhere():
-    page = (ROOT / "picogpt" / "teaching" / "page.html").read_text(encoding="utf-8")
+    page = web_files()
     links = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page))
     assert links == {"http://www.w3.org"}  # SVG's name
     assert not re.search(r"\b(fetch|import|XMLHttpRequest|WebSocket|sendBeacon)\b *\(", page)
@@ -223,7 +231,7 @@ def test_size_at_124M_shapes(n_tokens, megabytes):
     block = json.dumps(shown.pop("blocks"), default=np.generic.item)
     block = len(block) + 50 * block.count("[")  # of real numbers, lowest and step are longer
     rest = json.dumps([shown, vocab], default=np.generic.item)
-    page = (ROOT / "picogpt" / "teaching" / "page.html").read_bytes()
+    page = web_files().encode()
     assert 12 * block + len(rest) + len(page) + 20_000 <= megabytes * 1e6
 
 
@@ -236,7 +244,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, "--model_size", folder)
     assert (code, err, Path(out.strip())) == (0, "", (tmp_path / "explain.html").resolve())
-    page = Page((tmp_path / "explain.html").read_text(encoding="utf-8"))
+    page = Explanation((tmp_path / "explain.html").read_text(encoding="utf-8"))
     text = "This morning, there was a tiny mouse under my bed"
     assert [one["text"] for one in data_of(page)["texts"]] == [text]
     opened = []
@@ -244,7 +252,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     words = ["one", "--and", "two", "--out", "pair.html", "--model_size", "mini", "--open"]
     assert run(capsys, *words)[0] == 0
     assert opened == [(tmp_path / "pair.html").resolve().as_uri()]
-    page = Page((tmp_path / "pair.html").read_text(encoding="utf-8"))
+    page = Explanation((tmp_path / "pair.html").read_text(encoding="utf-8"))
     assert [one["text"] for one in data_of(page)["texts"]] == ["one", "two"]
 
 

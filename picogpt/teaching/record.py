@@ -1,0 +1,97 @@
+"""What the page shows of a text: the numbers of one `picogpt.trace`, chosen and packed.
+
+To keep a page small, numbers are written in base 64, two to four signs each.
+"""
+
+import re
+
+import numpy as np
+
+from picogpt.kernels import layer_norm, softmax
+
+SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "u1")
+N_SHOWN = 16  # components of a vector that are shown
+VECTORS = ["x", "ln_1", "q", "k", "v", "heads", "joined", "attn", "x_mid", "ln_2", "c_fc", "act",
+           "mlp", "y"]  # fmt: skip
+
+
+def pack(x, n_signs):
+    """Numbers of any shape as whole steps above the lowest, in base 64: [signs, lowest, step]."""
+    low = x.min()
+    step = (x.max() - low) / (64**n_signs - 1) or 1
+    steps = np.rint((x.reshape(-1, 1) - low) / step).astype(int)
+    return [SIGNS[steps >> 6 * np.arange(n_signs)[::-1] & 63].tobytes().decode(), low, step]
+
+
+def record(model, text, ids, activations):
+    """What the page shows of one text: the trace, cut to what fits and packed."""
+
+    def vector(name):  # of every token: the first components, and the norm
+        x = activations[name]
+        return [pack(x[..., :N_SHOWN], 3), pack(np.linalg.norm(x, axis=-1), 4)]
+
+    n_layer = model.config.n_layer
+    blocks = [{name: vector(f"blocks.{i}.{name}") for name in VECTORS} for i in range(n_layer)]
+    for i, block in enumerate(blocks):
+        heads = activations[f"blocks.{i}.scores"]  # [n_head, n_tokens, n_tokens]
+        block["scores"] = [pack(head, 3 if len(ids) <= 64 else 2) for head in heads]
+    logits = pack(activations["logits"][-1, : model.encoder.n_vocab], 4)
+    lens = logit_lens(model, np.stack([x[-1] for x in residual_stream(activations)]))
+    ends = {name: vector(name) for name in ("wte", "wpe", "ln_f")}
+    return {"text": text, "ids": ids, **ends, "blocks": blocks, "logits": logits, "lens": lens}
+
+
+def residual_stream(activations):
+    """What enters the first block and what each hands on: n_layer + 1 of `[n_tokens, n_embd]`."""
+    embeddings = activations["wte"] + activations["wpe"]
+    return [embeddings, *(activations[name] for name in activations if name.endswith(".y"))]
+
+
+def logit_lens(model, x):
+    """What would come next if the model ended here: `[n_layer + 1, n_embd]` -> a row for each.
+
+    A row is the five likeliest tokens as (id, probability), then probability and rank of the token
+    that the whole model puts first. The idea: nostalgebraist 2020, "interpreting GPT".
+    """
+    x = layer_norm(x, **model.params["ln_f"], eps=model.config.layer_norm_epsilon)
+    logits = x @ model.params.get("lm_head", model.params["wte"]).T  # [n_layer + 1, n_vocab]
+    rows = softmax(logits[:, : model.encoder.n_vocab].astype(np.float64))
+    first = rows[-1].argmax()
+    return [
+        [*([id, p[id]] for id in np.argsort(-p)[:5]), [p[first], 1 + (p > p[first]).sum()]]
+        for p in rows
+    ]
+
+
+def shared_words(encoder, ids, activations):
+    """Each word of both texts and its cosine at every depth of the model.
+
+    The longest come first, and those that end in the same token in both before the others.
+    """
+    places = [last_tokens(encoder, part) for part in ids]
+    found = []
+    for word in sorted(places[0].keys() & places[1].keys(), key=lambda word: (-len(word), word)):
+        at = [place[word] for place in places]
+        vectors = [[x[i] for x in residual_stream(one)] for i, one in zip(at, activations)]
+        same = ids[0][at[0]] == ids[1][at[1]]  # "The" and " the" are two tokens
+        cosines = list(map(cosine, *vectors))
+        found.append({"word": word, "at": at, "same": same, "cosines": cosines})
+    return sorted(found, key=lambda one: not one["same"])
+
+
+def last_tokens(encoder, ids):
+    """{word: index of its last token, which has seen the others}, of its last place in the text."""
+    text = encoder.decode(ids)
+    ends = np.cumsum([len(encoder.decode_bytes([id])) for id in ids])
+    words = re.finditer(r"\w+", text)
+    return {w[0].casefold(): ends.searchsorted(len(text[: w.end()].encode())) for w in words}
+
+
+def cosine(a, b):
+    """a.b / (|a||b|): 1 where two vectors point the same way, 0 where at a right angle.
+
+    >>> q, k = np.array([3, 4]), np.array([4, 3])  # both of length 5
+    >>> int(q @ k), float(cosine(q, k))  # q.k = |q||k| cos: 24 = 5 x 5 x 0.96
+    (24, 0.96)
+    """
+    return a @ b / (np.linalg.norm(a) * np.linalg.norm(b))

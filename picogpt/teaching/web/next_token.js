@@ -1,0 +1,79 @@
+// ---- the next token: generation.distribution, step by step
+
+const scoresOf = texts.map(({ logits }) => unpack(logits, 0, vocab.length, 4));
+const orderOf = scoresOf.map((scores) => Uint32Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b));
+
+function spread(t, temperature) {  // probabilities in the order of the likeliest
+  const sorted = Float64Array.from(orderOf[t], (id) => scoresOf[t][id]);
+  if (temperature === 0) return sorted.map((_, i) => i ? 0 : 1);
+  const e = sorted.map((s) => Math.exp((s - sorted[0]) / temperature)), sum = e.reduce((a, b) => a + b);
+  return e.map((x) => x / sum);
+}
+
+function filtered(t) {  // how many of the likeliest stay in, and their probabilities, before and after
+  const before = spread(t, state.temperature), n = before.length;
+  let stay = state.temperature === 0 ? 1 : n;
+  if (state.top_k && state.top_k < stay) {
+    stay = state.top_k;
+    while (stay < n && scoresOf[t][orderOf[t][stay]] === scoresOf[t][orderOf[t][stay - 1]]) stay++;
+  }
+  const inK = before.subarray(0, stay).reduce((a, b) => a + b);
+  let tail = 0;
+  while (state.top_p < 1 && stay > 1 && (tail += before[stay - 1] / inK) <= 1 - state.top_p) stay--;
+  const mass = before.subarray(0, stay).reduce((a, b) => a + b);
+  return { before, stay, mass, after: before.map((p, i) => i < stay ? p / mass : 0) };
+}
+
+function samplingControls(t) {
+  if (t > 0) return null;
+  const slider = (name, label, low, high, step) => el("div", {}, el("label", { for: name }, label), el("output", { id: name + "-out", for: name }),
+    el("input", { type: "range", id: name, min: low, max: high, step, value: state[name], oninput: (e) => { state[name] = +e.target.value; update("next"); } }));
+  return [el("div", { class: "controls" },
+    slider("temperature", say("temperature", "온도 (temperature)"), 0, 2, 0.05), slider("top_k", "top-k", 0, 100, 1), slider("top_p", "top-p", 0.05, 1, 0.01)),
+  el("div", { class: "find" },
+    el("label", { for: "find" }, say("find a token", "토큰 찾기")),
+    el("input", { type: "search", id: "find", value: state.find, size: 12, oninput: (e) => { state.find = e.target.value; update("next"); } }),
+    el("button", { id: "draw", onclick: () => { state.drawn = texts.map((_, k) => draw(k)); update("next"); } }, say("Draw one", "하나 뽑기")),
+    el("button", { id: "reset", onclick: () => { Object.assign(state, { temperature: 1, top_k: 0, top_p: 1, find: "", drawn: [] });
+      for (const name of ["temperature", "top_k", "top_p", "find"]) $(name).value = state[name]; update("next"); } }, say("Reset", "처음으로")))];
+}
+
+function draw(t) {
+  const { after, stay } = filtered(t);
+  let left = Math.random(), i = 0;
+  while (i < stay - 1 && (left -= after[i]) > 0) i++;
+  return orderOf[t][i];
+}
+
+function nextTokens(t, room) {
+  const { before, after, stay, mass } = filtered(t), n = before.length, rows = [];
+  const wanted = state.find.trim();
+  const found = wanted ? [...orderOf[t].keys()].filter((i) => plain(orderOf[t][i]).trim() === wanted).slice(0, 5) : [];
+  const shown = Array.from({ length: Math.min(15, n) }, (_, i) => i);
+  const top = Math.max(after[0], before[0]);
+  const item = (i) => bar(`${visible(orderOf[t][i])}`, after[i] / top, i < stay ? percent(after[i]) : say("out", "제외"), { out: i >= stay, was: before[i] / top, key: i });
+  rows.push(el("p", { "data-stay": t }, say(`${count(stay)} of ${count(n)} tokens stay in; they had ${percent(mass)} together.`, `${count(n)}개 중 ${count(stay)}개가 남습니다. 거르기 전 합은 ${percent(mass)}였습니다.`)));
+  rows.push(el("ol", { class: "bars", style: "--name: 7rem", "data-next": t }, shown.map(item)));
+  rows.push(el("p", { "aria-live": "polite" }, wanted && !found.length ? say(`No token is “${wanted}”: it is several, or none.`, `“${wanted}”은(는) 한 토큰이 아닙니다.`)
+    : found.map((i) => `${visible(orderOf[t][i])}: ${say("rank", "순위")} ${count(i + 1)}, ${percent(before[i])} → ${i < stay ? percent(after[i]) : say("out", "제외")}. `).join("")));
+  if (state.drawn.length) rows.push(el("p", { "aria-live": "polite", "data-drawn": t }, say("Drawn: ", "뽑은 토큰: "), el("b", { class: "tok" }, visible(state.drawn[t]))));
+  rows.push(rankCurve(before, stay, room));
+  return rows;
+}
+
+function rankCurve(before, stay, room) {  // the whole distribution: probabilities added up, the likeliest first
+  const n = before.length, x = (rank) => 46 + (room - 70) * Math.log(rank) / Math.log(Math.max(n, 2)), y = (p) => 150 - 130 * p;
+  let sum = 0, path = "";
+  for (let i = 0, next = 1; i < n; i++) {
+    sum += before[i];
+    if (i + 1 >= next || i === n - 1) { path += `${path ? "L" : "M"}${x(i + 1).toFixed(1)} ${y(sum).toFixed(1)}`; next = (i + 1) * 1.04; }
+  }
+  const marks = [1, 10, 100, 1000, 10000].filter((rank) => rank <= n);
+  return el("svg", { viewBox: `0 0 ${room} 190`, class: "chart", role: "img", "aria-label": say(`probabilities added up from the likeliest token on; ${stay} of ${n} stay in`, `가능성 높은 토큰부터 더한 확률; ${n}개 중 ${stay}개가 남음`) },
+    el("path", { d: `M${x(1)} ${y(0)}H${x(stay)}V${y(1)}H${x(1)}Z`, fill: "var(--band)" }),
+    [0, 0.5, 1].map((p) => [el("line", { x1: 42, x2: room - 20, y1: y(p), y2: y(p), stroke: "var(--line)" }), el("text", { x: 36, y: y(p) + 4, "text-anchor": "end", class: "soft" }, `${100 * p} %`)]).flat(),
+    el("path", { d: path, fill: "none", stroke: "var(--accent)", "stroke-width": 2.5 }),
+    el("line", { x1: x(stay), x2: x(stay), y1: y(1) - 8, y2: y(0), stroke: "var(--k)", "stroke-width": 2, "stroke-dasharray": "5 3" }),
+    marks.map((rank) => el("text", { x: x(rank), y: 168, "text-anchor": "middle", class: "soft" }, count(rank))),
+    el("text", { x: room / 2, y: 186, "text-anchor": "middle", class: "soft" }, say("rank (shaded: what stays in)", "순위 (칠한 곳: 남는 것)")));
+}
