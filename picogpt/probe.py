@@ -16,7 +16,7 @@ from picogpt.model import load, save
 from picogpt.tasks.classifier import cloze_head, recipe_options, tune
 from picogpt.tasks.course_files import TASKS, load_task, prompt, write_predictions
 from picogpt.tasks.features import encode_texts, features, fingerprint, processes
-from picogpt.tasks.metrics import confusion, measures
+from picogpt.tasks.metrics import confusion, metrics, predicted_classes
 from picogpt.tasks.regression import bag_of_words, choose_penalty, softmax_regression
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.errors import CheckpointError, DataError, UsageError
@@ -64,7 +64,7 @@ def probe(x, labels, n_classes, seed, **options):
 
     def report(head, figures):
         for split in z:
-            figures |= measures(split, labels[split], linear(z[split], **head))
+            figures |= metrics(split, labels[split], linear(z[split], **head))
         print_figures(figures)
 
     options |= {"seed": seed, "report": report}
@@ -98,9 +98,9 @@ def compare(task, examples, labels, logits, job):
     width = max(map(len, rows))
     print(f"\n{f'{len(logits)} dev examples':{width}}  accuracy  macro F1")
     for name, scores in rows.items():
-        figures = measures("dev", labels["dev"], scores).values()
+        figures = metrics("dev", labels["dev"], scores).values()
         print(f"{name:{width}}  {'  '.join(f'{value:8.3f}' for value in figures)}")
-    counts = confusion(labels["dev"], logits.argmax(axis=-1), n_classes).tolist()
+    counts = confusion(labels["dev"], predicted_classes(logits), n_classes).tolist()
     print(f"\n{'true, predicted':15}  {'  '.join(task.classes)}")
     for name, row in zip(task.classes, counts):
         print(f"{name:15}  {'  '.join(f'{n:{len(c)}}' for n, c in zip(row, task.classes))}")
@@ -139,19 +139,22 @@ def classify(job, model, examples, given, where):
     run_id = fingerprint(repr((job, given, about, ids["train"], ids["dev"])).encode(), labels)
     state_path = job.place / f"unfinished-{run_id[:12]}.safetensors"
     head, history = train_head(job, model, ids, labels, given, where, state_path)
+    where = where if job.mode == "linear" else {}
+    logits = {
+        split: linear(features(model, ids[split], job.layer, job.pool, **where), **head)
+        for split in ("dev", "test")
+        if examples[split]
+    }
+    predictions = {split: predicted_classes(rows) for split, rows in logits.items()}
     if job.mode != "linear":
         save(model, job.place)
         about |= {"checkpoint": fingerprint(model.params), "model": str(job.place)}
-        where = {}
     save_state(job.place / "head.safetensors", head, about)
+    for split, classes in predictions.items():
+        path = job.out / task.output.format(mode=job.label, split=split)
+        write_predictions(path, task.heading, examples[split], classes)
     state_path.unlink(missing_ok=True)
-    for split in ("dev", "test"):
-        if examples[split]:
-            scores = linear(features(model, ids[split], job.layer, job.pool, **where), **head)
-            path = job.out / task.output.format(mode=job.label, split=split)
-            write_predictions(path, task.heading, examples[split], scores.argmax(axis=-1))
-        if split == "dev":
-            counts = compare(task, examples, labels, scores, job)
+    counts = compare(task, examples, labels, logits["dev"], job)
     title, stem = f"{job.task}, {job.label}", f"{job.label}-{job.task}"
     matrix_chart(job.out / f"{stem}-confusion.svg", counts, task.classes, f"{title}: dev")
     curves = [name for name in history[0] if name.endswith("accuracy")] if history else []

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import small_folder
+from models import small_folder, small_model
 
 from picogpt.kernels import softmax
-from picogpt.model import load, logits
+from picogpt.model import load, logits, save
 from picogpt.probe import main
 from picogpt.tasks import course_files as tasks
 from picogpt.tasks import features as features_module
@@ -186,6 +186,27 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(probe, monkeypatch, t
     assert out == whole[1].replace(str(tmp_path / "whole"), str(tmp_path / "out"))
     name = "full-model-sst/model.safetensors"
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["linear", "top", "full"])
+def test_no_result_comes_from_nan(probe, tmp_path, mode):
+    """A learning rate with which everything overflows: one sentence, and nothing is written."""
+    code, out, err = probe("sst", f"--mode={mode}", "--top_k_layers=1", "--epochs=2", "--lr=1e30")
+    assert code == 1 and "majority class" not in out
+    assert re.search(r"in step \d+, at a learning rate of .*e\+\d+: .* try a lower --lr", err)
+    assert len(err.splitlines()) == 2  # beside that of the long texts
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("argv", [["--mode=linear"], ["--mode=full"], ["--head=cloze"]])
+def test_a_model_of_nan_gets_no_head_and_no_figures(probe, tmp_path, argv):
+    model = small_model(n_ctx=64)
+    model.params["blocks"][0]["mlp"]["c_fc"]["w"][:] = np.nan
+    save(model, tmp_path / "broken")
+    code, out, err = probe("quora", *argv, model=tmp_path / "broken")
+    assert code == 1 and "majority class" not in out
+    assert "not finite" in err or "the loss is nan" in err
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])

@@ -214,6 +214,15 @@ def test_early_stopping(monkeypatch, tmp_path, capsys):
     assert next(values) == 10
 
 
+def test_no_poem_and_no_model_come_from_nan(tmp_path, capsys):
+    folder = small_folder(tmp_path / "small", n_ctx=40)
+    argv = [f"--out={tmp_path / 'out'}", f"--model_size={folder}", f"--data={SAMPLES}"]
+    assert call(main, [*argv, "--lr=1e30", "--batch_size=2"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r"in step \d+, at a learning rate of 1e\+30: .* try a lower --lr", line)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
 def test_usage(capsys):
     for argv in (
         ["--temperature=-1"], ["--top_p=0"], ["--candidates=0"], ["--epochs=x"], ["more"],

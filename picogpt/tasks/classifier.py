@@ -6,7 +6,7 @@ from picogpt.backprop import softmax_cross_entropy, stack_backward, stack_forwar
 from picogpt.gradients import dropout_mask, linear_backward
 from picogpt.kernels import linear
 from picogpt.tasks.features import features, pooled, token_weights
-from picogpt.tasks.metrics import measures
+from picogpt.tasks.metrics import metrics
 from picogpt.tasks.regression import hold_back
 from picogpt.training.fit import best_of, fit, print_figures
 
@@ -119,7 +119,7 @@ def tune(model, ids, labels, n_classes, by, *, answers, hidden, pool, seed, **op
     def report(figures):
         now = cloze_head(model.params, answers) if answers else head
         for name, (sequences, true) in checked.items():
-            figures |= measures(name, true, linear(features(model, sequences, pool=pool), **now))
+            figures |= metrics(name, true, linear(features(model, sequences, pool=pool), **now))
         figures["score"] = figures[f"{by} accuracy"]
         print_figures(figures)
 

@@ -16,7 +16,7 @@ from picogpt.generation import prompt_ids
 from picogpt.kernels import cut, hidden_states, layer_norm
 from picogpt.model import Model, load
 from picogpt.tools.cores import blas_threads, cores
-from picogpt.tools.errors import PicoGPTError
+from picogpt.tools.errors import NotFiniteError, PicoGPTError
 from picogpt.tools.files import written_beside
 from picogpt.tools.tree import tree_leaves
 
@@ -68,12 +68,13 @@ def activations(model, sequences, layer, pool):
         model = load_once(model)  # in a worker
     lengths = [len(ids) for ids in sequences]
     params, options = model.params, model.config.kernel_options
-    x = hidden_states(
-        np.concatenate(sequences), params["wte"], params["wpe"], params["blocks"][:layer],
-        lengths=lengths, **options,
-    )  # [n_tokens] -> [n_tokens, n_embd]
-    if layer == model.config.n_layer:
-        x = layer_norm(x, **params["ln_f"], eps=options["eps"])
+    with np.errstate(all="ignore"):  # `features` tells what is not finite, in a sentence
+        x = hidden_states(
+            np.concatenate(sequences), params["wte"], params["wpe"], params["blocks"][:layer],
+            lengths=lengths, **options,
+        )  # [n_tokens] -> [n_tokens, n_embd]
+        if layer == model.config.n_layer:
+            x = layer_norm(x, **params["ln_f"], eps=options["eps"])
     return x if pool == "tokens" else pooled(x, lengths, pool)
 
 
@@ -132,7 +133,8 @@ def features(
 
     In the folder `keep` each batch is kept once it is done: a run that was stopped goes on, and
     the next starts at once. `executor` is any concurrent.futures.Executor; its workers load the
-    model from `folder`, by a path that each of them can read. Raises PicoGPTError where one fails.
+    model from `folder`, by a path that each of them can read. Raises PicoGPTError where one fails,
+    NotFiniteError where the model's numbers are NaN or infinite: none of them are kept.
     """
     from tqdm import tqdm
 
@@ -159,6 +161,8 @@ def features(
     with tqdm(total=len(order), unit=" texts", disable=None) as bar:
         bar.update(len(order) - sum(map(len, wanted.values())))
         for i, array in run_batches(folder or model, wanted, layer, pool, executor):
+            if not np.isfinite(array).all():
+                raise NotFiniteError(f"what {model.name} makes of the texts is not finite")
             data[pieces[firsts[i]].start : pieces[firsts[i + 1] - 1].stop] = array
             if keep is not None:
                 kept.flush()

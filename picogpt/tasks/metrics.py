@@ -9,6 +9,7 @@ import numpy as np
 from picogpt.backprop import softmax_cross_entropy
 from picogpt.generation import prompt_ids
 from picogpt.model import logits
+from picogpt.tools.errors import NotFiniteError
 
 CHRF_ORDER, CHRF_BETA = 6, 2  # sacrebleu's defaults
 
@@ -37,9 +38,22 @@ def macro_f1(labels, predictions):
     return float(np.mean(2 * hits[present] / said_or_true[present]))
 
 
-def measures(name, labels, scores):
-    """Accuracy and macro F1 of logits `[n, n_classes]`, under the name of what they are of."""
-    predictions = scores.argmax(axis=-1)
+def predicted_classes(scores):
+    """The likeliest class of each row of logits `[n, n_classes]`: `[n]`.
+
+    Raises NotFiniteError where a logit is NaN or infinite: argmax would call such a row class 0.
+    """
+    if not np.isfinite(scores).all():
+        raise NotFiniteError("a prediction is not a number")
+    return scores.argmax(axis=-1)
+
+
+def metrics(name, labels, scores):
+    """Accuracy and macro F1 of logits `[n, n_classes]`, under the name of the split.
+
+    Raises NotFiniteError where a logit is NaN or infinite.
+    """
+    predictions = predicted_classes(scores)
     return {
         f"{name} accuracy": accuracy(labels, predictions),
         f"{name} macro F1": macro_f1(labels, predictions),
@@ -95,7 +109,8 @@ def windows(chunks, n_ctx):
 def text_loss(model, chunks):
     """Summed loss in nats and number of tokens of a text, given as an iterator of strings.
 
-    The first token is scored after <|endoftext|>, which itself is not.
+    The first token is scored after <|endoftext|>, which itself is not. Raises NotFiniteError where
+    the model gives no numbers.
     """
     start = prompt_ids(model, "")
     loss, n_tokens = 0.0, 0
@@ -106,6 +121,8 @@ def text_loss(model, chunks):
             scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
             loss += softmax_cross_entropy(scores, window[-n_new:])
             n_tokens += n_new
+    if not math.isfinite(loss):
+        raise NotFiniteError(f"{model.name} gives a text the loss {loss}, which is no number")
     return loss, n_tokens
 
 

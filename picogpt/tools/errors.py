@@ -25,6 +25,10 @@ class TextError(PicoGPTError, ValueError):
     """A text that can't be encoded: a lone surrogate, or more tokens than fit."""
 
 
+class NotFiniteError(PicoGPTError, ArithmeticError):
+    """Numbers of which no result can be made: NaN, or infinite."""
+
+
 class DownloadError(PicoGPTError, OSError):
     """A file that could not be had from the network, or could not be put in place."""
 

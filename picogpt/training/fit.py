@@ -1,5 +1,6 @@
 """Training in epochs over examples, which can be stopped at any moment."""
 
+import math
 import sys
 import time
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from picogpt.optim import adamw, decay_mask, learning_rate, new_state
 from picogpt.tools.cores import cores
-from picogpt.tools.tree import tree_map
+from picogpt.tools.errors import NotFiniteError
+from picogpt.tools.tree import tree_leaves, tree_map
 from picogpt.training.parallel import summed_over_threads
 from picogpt.training.state import deferred_interrupt, load_state, save_state
 
@@ -25,7 +27,8 @@ def fit(
     to an epoch's figures: with a "score" among them, the best epoch's parameters are taken in the
     end. With state_path a run that was stopped goes on from there, to the same numbers. `lr` rises
     during `warmup`, a share of the steps, and falls to final * lr. So many epochs as `patience`
-    says without a new best one are the last.
+    says without a new best one are the last. Raises NotFiniteError, with nothing saved from then
+    on, where the loss, a parameter or what report makes of them is no longer finite.
     """
     from tqdm import tqdm
 
@@ -42,7 +45,8 @@ def fit(
     n_threads, n_batches = n_threads or cores(), -(-n // batch_size)
     n_steps, decays, saved_at = epochs * n_batches, decay_mask(params), time.monotonic()
     bar = tqdm(total=n_steps, initial=at["step"], unit=" steps", disable=None, leave=False)
-    with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar:
+    quiet = np.errstate(all="ignore")  # what is not finite is told below, in a sentence
+    with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar, quiet:
         for step in range(at["step"], n_steps):
             epoch, batch = divmod(step, n_batches)
             if patience and epoch and epoch - best_of(at["history"])["epoch"] >= patience:
@@ -57,18 +61,33 @@ def fit(
             else:
                 loss, grads = gradients(*shares[0])
             rate = learning_rate(step, lr, n_steps, round(warmup * n_steps), final)
+            if not math.isfinite(loss):
+                raise stopped(f"the loss is {loss}", step + 1, rate)
             adamw(params, grads, state, rate, eps=eps, weight_decay=weight_decay, decays=decays)
             at["step"], at["loss"] = step + 1, at["loss"] + loss * len(rows) / n
             bar.update()
-            if ended := batch == n_batches - 1:
-                end_epoch(at, epoch + 1, tree, report)
-            if state_path and (ended or pressed or time.monotonic() > saved_at + SAVE_SECONDS):
+            ended = batch == n_batches - 1
+            due = ended or pressed or time.monotonic() > saved_at + SAVE_SECONDS
+            if due and not all(np.isfinite(w).all() for w in tree_leaves(params)):
+                raise stopped("a parameter is not finite", step + 1, rate)
+            if ended:
+                try:
+                    end_epoch(at, epoch + 1, tree, report)
+                except NotFiniteError as error:
+                    raise stopped(str(error), step + 1, rate) from None
+            if state_path and due:
                 save_state(state_path, tree, at)
                 saved_at = time.monotonic()
             if pressed:
                 raise KeyboardInterrupt
     tree_map(np.copyto, params, tree["best"])
     return at["history"]
+
+
+def stopped(why, step, lr):
+    """The error for a training that can't go on: where it was, and what to try."""
+    said = f"{why} in step {step}, at a learning rate of {lr:g}"
+    return NotFiniteError(f"{said}: training stops here, try a lower --lr (what was saved stays)")
 
 
 def end_epoch(at, epoch, tree, report):

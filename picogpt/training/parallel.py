@@ -8,6 +8,8 @@ on all cores. NumPy lets go of Python's lock while it computes, so threads are e
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
+
 from picogpt.optim import accumulate
 from picogpt.tools.cores import blas_threads, keep_freed_memory
 
@@ -25,7 +27,8 @@ def summed_over_threads(n_threads):
         def share(f, parts):
             total_loss, total = 0.0, None
             for part in parts:
-                loss, grads = f(part)
+                with np.errstate(all="ignore"):  # the loop tells what is not finite, in a sentence
+                    loss, grads = f(part)
                 total_loss, total = total_loss + loss, accumulate(total, grads)
             return total_loss, total
 

@@ -17,7 +17,7 @@ from picogpt.kernels import hidden_states, layer_norm
 from picogpt.model import logits
 from picogpt.tasks import features as module
 from picogpt.tasks.features import encode_texts, features, pack, processes
-from picogpt.tools.errors import PicoGPTError
+from picogpt.tools.errors import NotFiniteError, PicoGPTError
 
 ROOT = Path(__file__).parents[2]
 MODEL = small_model()
@@ -203,6 +203,15 @@ def test_what_is_kept_belongs_to_a_checkpoint_its_texts_and_the_way(tmp_path):
         kept = features(model, some, layer, pool, keep=tmp_path)
         np.testing.assert_array_equal(kept, features(model, some, layer, pool))
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_what_is_no_number_is_neither_given_nor_kept(tmp_path):
+    model = small_model()
+    model.params["wte"][5] = np.nan
+    with pytest.raises(NotFiniteError, match="what this model makes of the texts is not finite"):
+        features(model, [[1, 2], [5]], keep=tmp_path)
+    expected = features(MODEL, [[1, 2], [5]])
+    np.testing.assert_array_equal(features(MODEL, [[1, 2], [5]], keep=tmp_path), expected)
 
 
 def test_any_executor_does(tmp_path):

@@ -4,12 +4,40 @@ import math
 
 import numpy as np
 import pytest
+from models import small_model
 
-from picogpt.tasks.metrics import accuracy, bits_per_byte, chrf, confusion, macro_f1
+from picogpt.tasks.metrics import (
+    accuracy,
+    bits_per_byte,
+    chrf,
+    confusion,
+    macro_f1,
+    metrics,
+    predicted_classes,
+    text_loss,
+)
+from picogpt.tools.errors import NotFiniteError
 
 
 def test_accuracy_is_the_share_of_hits():
     assert accuracy([0, 1, 2, 2], [0, 1, 1, 2]) == 0.75
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_no_metric_is_made_of_what_is_no_number(value):
+    scores = np.array([[1.0, 2.0], [value, 0.0]])
+    for f in (predicted_classes, lambda scores: metrics("dev", [1, 0], scores)):
+        with pytest.raises(NotFiniteError):
+            f(scores)
+    scores[1, 0] = 3
+    assert metrics("dev", [1, 0], scores) == {"dev accuracy": 1.0, "dev macro F1": 1.0}
+
+
+def test_a_model_of_nan_has_no_perplexity():
+    model = small_model()
+    model.params["ln_f"]["g"][:] = np.nan
+    with pytest.raises(NotFiniteError, match="this model gives a text the loss nan"):
+        text_loss(model, ["the one"])
 
 
 def test_confusion_has_the_truth_in_its_rows():

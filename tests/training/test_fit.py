@@ -1,12 +1,16 @@
 """The loop over examples: stopped at any moment and resumed to the same numbers; the best epoch."""
 
+import math
 import signal
 
 import numpy as np
 import pytest
 
+from picogpt.tools.errors import NotFiniteError
+from picogpt.tools.tree import tree_leaves
 from picogpt.training import fit as module
 from picogpt.training.fit import fit
+from picogpt.training.state import load_state
 
 X = np.random.default_rng(0).standard_normal((50, 6)).astype(np.float32)
 Y = (X @ np.arange(6, dtype=np.float32))[:, None]
@@ -171,6 +175,57 @@ def test_patience_ends_it(tmp_path):
     np.testing.assert_array_equal(params["b"], kept[1])
     _, again, left = run(start(), epochs=5, patience=2, state_path=path)  # and stays ended
     assert left == 0 and again == history
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_loss_that_is_no_number_stops_training_and_leaves_the_last_good_state(
+    tmp_path, monkeypatch, n_threads
+):
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0)  # save after every step
+    path, params, told = tmp_path / "state.safetensors", start(), []
+    good = without_noise(params)
+
+    def gradients(part, batch, rng):
+        told.append(1)
+        loss, grads = good(part, batch, rng)
+        return (loss if len(told) <= 4 * n_threads else math.nan), grads
+
+    said = "the loss is nan in step 5, at a learning rate of 0.05: .* try a lower --lr"
+    with pytest.raises(NotFiniteError, match=said):
+        fit(params, gradients, len(X), state_path=path, **OPTIONS, n_threads=n_threads)
+    kept, meta = load_state(path)
+    assert meta["step"] == 4 and all(np.isfinite(leaf).all() for leaf in tree_leaves(kept))
+
+
+def test_parameters_that_are_no_numbers_are_neither_saved_nor_judged(tmp_path):
+    """The last gradient of an epoch overflows, which its own loss doesn't show."""
+    path, params, judged = tmp_path / "state.safetensors", start(), []
+
+    def gradients(part, batch, rng):
+        loss, grads = squares(params)(part, batch, rng)
+        if len(batch) < 8:
+            grads["b"] *= np.inf
+        return loss, grads
+
+    with pytest.raises(NotFiniteError, match="a parameter is not finite in step 7"):
+        run_with(params, gradients, path, judged.append)
+    assert not judged and not path.exists()
+
+
+def test_figures_that_are_no_numbers_stop_training(tmp_path):
+    params = start()
+
+    def report(figures):
+        if figures["epoch"] == 2:
+            raise NotFiniteError("the perplexity is nan")
+
+    with pytest.raises(NotFiniteError, match="the perplexity is nan in step 14, .* lower --lr"):
+        run_with(params, squares(params), tmp_path / "state.safetensors", report)
+    assert load_state(tmp_path / "state.safetensors")[1]["step"] == 7
+
+
+def run_with(params, gradients, path, report):
+    fit(params, gradients, len(X), state_path=path, report=report, **OPTIONS, n_threads=1)
 
 
 def test_figures_are_a_table(capsys):
