@@ -7,14 +7,14 @@ from functools import cache
 
 import numpy as np
 
+from picogpt.checkpoint.generation_config import not_followed, processor_settings, stop_strings
 from picogpt.kernels import softmax
+from picogpt.logits_processors import process_logits
 from picogpt.model import logits, new_caches
 from picogpt.tools.errors import CheckpointError, TextError, UsageError
 
 # transformers' rules for what neither the caller nor generation_config.json says
 SAMPLING_DEFAULTS = {"temperature": 1.0, "top_k": 50, "top_p": 1.0}
-# what transformers would follow, too, and the values that change nothing
-NOT_FOLLOWED = {"repetition_penalty": 1, "no_repeat_ngram_size": 0, "num_beams": 1, "min_p": 0}
 COLDEST = 1e-5  # below this temperature float32 overflows, and sampling is greedy anyway
 
 
@@ -84,9 +84,8 @@ def sampling_for(model, **asked):
     CheckpointError for values that make no sense.
     """
     check_sampling(**asked)
-    habits = {name: model.generation.get(name) for name in NOT_FOLLOWED}
-    if more := [name for name, said in habits.items() if said not in (None, NOT_FOLLOWED[name])]:
-        notify(f"generation_config.json sets {', '.join(more)}, which is not followed here")
+    if names := not_followed(model.generation):
+        notify(f"the model's generation config sets {', '.join(names)}, which is not followed here")
     asked = {name: value for name, value in asked.items() if value is not None}
     if not asked and not model.generation.get("do_sample"):
         return SAMPLING_DEFAULTS | {"temperature": 0}
@@ -182,14 +181,19 @@ class Sequence:
     """One text being written."""
 
     index: int  # which of the prompts it continues
-    ids: list  # all that the next token depends on
+    ids: list  # what the model looks at for the next token
+    history: list  # all tokens: the prompt's and those that were written
+    n_prompt: int  # how many of them are the prompt's
     rng: np.random.Generator
     text: TextStream
     cache: list  # of those that the model has run
 
 
-def decode(model, sequences, n_tokens, sampling):
-    """The decode loop: yield (index, piece of text) while the sequences grow, n_tokens at most."""
+def decode(model, sequences, n_tokens, sampling, processing):
+    """The decode loop: yield (index, piece of text) while the sequences grow, n_tokens at most.
+
+    `sampling` are keyword arguments of `distribution`, `processing` those of `process_logits`.
+    """
     n_ctx, ends = model.config.n_ctx, end_tokens(model)
     for n_left in reversed(range(n_tokens)):
         if not sequences:
@@ -202,8 +206,11 @@ def decode(model, sequences, n_tokens, sampling):
         new = [one.ids[one.cache[0]["length"] :] for one in sequences]  # what wasn't run yet
         rows = next_scores(model, sum(new, []), [len(ids) for ids in new], caches)
         for sequence, scores in zip(sequences, rows):
+            if processing:
+                scores = process_logits(scores, sequence.history, sequence.n_prompt, **processing)
             token = draw(scores, sequence.rng, sampling)
             sequence.ids.append(token)
+            sequence.history.append(token)
             data = b"" if token in ends else model.encoder.decode_bytes([token])
             piece = sequence.text.feed(data, final=token in ends or n_left == 0)
             if piece:
@@ -217,13 +224,18 @@ def stream(
     """Continue several prompts as one batch: an iterator of (which prompt, piece of text).
 
     Temperature, top_k and top_p: see `sampling_for`. seed is an int, a numpy Generator or None for
-    a fresh one; stop a list of strings, or one string with ||| between them. Raises, before any
-    work, UsageError for an argument that can't be and TextError for a prompt that can't be encoded.
+    a fresh one; stop a list of strings, or one string with ||| between them: the text ends before
+    the first that comes, without it before the generation config's stop_strings. Raises, before any
+    work, UsageError for an argument that can't be, CheckpointError for such a setting of the model,
+    and TextError for a prompt that can't be encoded.
     """
     if n_tokens < 0:
         raise UsageError(f"n_tokens must be 0 or more, not {n_tokens}")
     sampling = sampling_for(model, temperature=temperature, top_k=top_k, top_p=top_p)
-    stops = stop.split("|||") if isinstance(stop, str) else stop or []
+    processing = processor_settings(model.generation, end_tokens(model))
+    stops = stop.split("|||") if isinstance(stop, str) else stop
+    if stop is None:
+        stops = stop_strings(model.generation)
     stops = [stop for stop in stops if stop]
     try:
         rngs = np.random.default_rng(seed).spawn(len(prompts))  # each text depends on its own only
@@ -231,10 +243,10 @@ def stream(
         raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}") from None
     starts = [fitted(prompt_ids(model, prompt), model.config.n_ctx) for prompt in prompts]
     sequences = [
-        Sequence(i, ids, rng, TextStream(stops), kv)
+        Sequence(i, ids, [*ids], len(ids), rng, TextStream(stops), kv)
         for i, (ids, rng, kv) in enumerate(zip(starts, rngs, new_caches(model.config, len(rngs))))
     ]
-    return decode(model, sequences, n_tokens, sampling)
+    return decode(model, sequences, n_tokens, sampling, processing)
 
 
 def generate(model, prompt, n_tokens=40, **options):

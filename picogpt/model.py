@@ -1,4 +1,4 @@
-"""A model as the rest of the project holds it: parameters, config, tokenizer, writing habits."""
+"""A model as the rest of the project holds it: parameters, config, tokenizer, generation config."""
 
 import json
 from dataclasses import replace
@@ -10,15 +10,14 @@ import numpy as np
 
 from picogpt import backprop, kernels
 from picogpt.checkpoint.config import Config, load_config, save_config
+from picogpt.checkpoint.generation_config import load_generation_config
 from picogpt.checkpoint.hub import TINY_FOLDERS, resolve_model
 from picogpt.checkpoint.weights import load_params, save_params
 from picogpt.gradients import block_forward
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
 from picogpt.tools.errors import CheckpointError, TextError
-from picogpt.tools.files import read_json, write_text
-
-HABITS = ("do_sample", "temperature", "top_k", "top_p")
+from picogpt.tools.files import write_text
 
 
 class Model(NamedTuple):
@@ -53,15 +52,9 @@ def load(name=None, models_dir=None):
     # again, until it has seen 31 MB freed; then it keeps some: a prompt is read an eighth faster
     np.empty(31 * 2**20, np.uint8)
     config = replace(config, tie_word_embeddings="lm_head" not in params)
-    habits = folder / "generation_config.json"
-    if habits.is_file():
-        generation = {"eos_token_id": None} | read_json(habits)
-    else:  # older checkpoints have their habits in config.json
-        said = read_json(folder / "config.json")
-        generation = {name: said[name] for name in HABITS if name in said}
-        generation |= {"eos_token_id": config.eos_token_id} if generation else {}
-    said = Path(name).resolve().name if Path(name).is_dir() else str(name)
-    return Model(params, config, encoder, generation, said, folder)
+    generation = load_generation_config(folder, config)
+    name = Path(name).resolve().name if Path(name).is_dir() else str(name)
+    return Model(params, config, encoder, generation, name, folder)
 
 
 def save(model, folder, dtype=np.float32):

@@ -10,12 +10,14 @@ from picogpt.generation import (
     TextStream,
     distribution,
     draw,
+    fitted,
     keep_top_k,
     keep_top_p,
     next_token_probabilities,
     notify,
     sampling_for,
 )
+from picogpt.logits_processors import process_logits
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tools.errors import CheckpointError, TextError, UsageError
 
@@ -394,8 +396,49 @@ def test_what_is_not_followed_is_named_once(capsys):
     plain = {"repetition_penalty": 1.0, "num_beams": 1, "no_repeat_ngram_size": None}
     assert generate_batch(small_model(generation=plain), ["a"], 2)
     assert capsys.readouterr().err == ""
-    model = small_model(generation={"repetition_penalty": 1.3, "min_p": 0.1, "num_beams": 1})
+    model = small_model(generation={"top_k": 3, "min_p": 0.1, "typical_p": 0.9, "num_beams": 1})
+    notify.cache_clear()
     for _ in range(2):
         assert generate_batch(model, ["a"], 2)
-    said = "generation_config.json sets repetition_penalty, min_p, which is not followed here\n"
+    said = "the model's generation config sets min_p, typical_p, which is not followed here\n"
     assert capsys.readouterr().err == said
+
+
+def test_the_processors_see_each_text_whole():
+    """Also what was written before positions ran out, and whatever is written beside it."""
+    settings = {"repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "min_new_tokens": 4}
+    model = small_model(generation={**settings, "eos_token_id": 266})
+    expected = []
+    for prompt in PROMPTS:
+        ids = model.encoder.encode(prompt)
+        n_prompt, window = len(ids), list(ids)
+        for _ in range(50):
+            row = logits(model, window)[-1]
+            row = process_logits(row, ids, n_prompt, **settings, eos_token_id=[266])
+            ids.append(int(np.argmax(row)))
+            window = fitted([*window, ids[-1]], model.config.n_ctx)
+            if ids[-1] == 266:
+                break
+        pairs = list(zip(ids, ids[1:]))
+        assert len(set(pairs)) == len(pairs)
+        expected.append(model.encoder.decode([id for id in ids[n_prompt:] if id != 266]))
+    assert max(map(len, expected)) > model.config.n_ctx
+    assert generate_batch(model, PROMPTS, 50) == expected
+
+
+def test_a_text_ends_before_the_models_own_stop_strings_unless_asked_otherwise():
+    generation = {"stop_strings": ["tale", "never"], "eos_token_id": END}
+    model = reciter("tell me a tale, then stop", generation=generation)
+    assert "".join(generate(model, "x")) == "tell me a "
+    assert "".join(generate(model, "x", stop="then")) == "tell me a tale, "
+    assert "".join(generate(model, "x", stop=[])) == "tell me a tale, then stop"
+    model = model._replace(generation=generation | {"stop_strings": "|||"})
+    assert "".join(generate(model, "x")) == "tell me a tale, then stop"
+
+
+@pytest.mark.parametrize(
+    "bad", [{"repetition_penalty": 0}, {"suppress_tokens": "all"}, {"stop_strings": 7}]
+)
+def test_a_setting_of_the_model_that_makes_no_sense_is_refused_before_any_work(bad):
+    with pytest.raises(CheckpointError, match=f"generation_config.json.*{next(iter(bad))} must be"):
+        generate(small_model(generation=bad), "a")

@@ -15,6 +15,7 @@ import gpt2
 from picogpt import generate_batch, load, logits
 from picogpt.generation import distribution, keep_top_k, keep_top_p, sampling_for
 from picogpt.kernels import softmax
+from picogpt.logits_processors import penalize_repetition, process_logits
 from picogpt.tokenizer.tokenizer_files import save_encoder
 from picogpt.tools.cli import call
 
@@ -74,6 +75,25 @@ def test_distribution_is_that_of_the_chain_of_transformers_processors(temperatur
         expected = np.sort(torch.tensor(expected).softmax(-1).numpy())
         ours = np.sort(distribution(scores, temperature, top_k, top_p))
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("ids", [[3], [1, 2, 3, 1, 2], list(range(40)) * 2, [7, 9, 7, 8, 9, 7, 9]])
+def test_logits_processors_are_transformers(ids):
+    rng = np.random.default_rng(len(ids))
+    batch = torch.tensor([ids])
+    for scores in (some_scores(rng, 267, ties=False), some_scores(rng, 267, ties=True)):
+        row = torch.tensor(scores)[None]
+        for penalty in (0.5, 1.2, 3.0):
+            expected = processors.RepetitionPenaltyLogitsProcessor(penalty)(batch, row)[0].numpy()
+            np.testing.assert_array_equal(penalize_repetition(scores, ids, penalty), expected)
+        for n in (1, 2, 3, 5):
+            expected = processors.NoRepeatNGramLogitsProcessor(n)(batch, row)[0].numpy()
+            ours = process_logits(scores, ids, 1, no_repeat_ngram_size=n)
+            np.testing.assert_array_equal(ours, expected)
+        words = [[9], [2, 4], [7, 9, 11], [1, 2, 3], [266], [5, 266]]
+        expected = processors.NoBadWordsLogitsProcessor(words, [266])(batch, row)[0].numpy()
+        ours = process_logits(scores, ids, 1, bad_words_ids=words, eos_token_id=[266])
+        np.testing.assert_array_equal(ours, expected)
 
 
 class Theirs:
@@ -189,6 +209,53 @@ def test_greedy_is_what_transformers_takes_for_greedy(changed, generation):
     texts = {tuple(their.generate(ids, 20).sequences[0, len(ids) :].tolist()) for _ in range(3)}
     assert len(texts) == 1
     assert generate_batch(load(their.folder), [PROMPTS[2]], 20) == [their.tokenizer.decode(*texts)]
+
+
+SETTINGS = [
+    {"repetition_penalty": 1.3},
+    {"repetition_penalty": 0.8, "no_repeat_ngram_size": 3},
+    {"no_repeat_ngram_size": 1},
+    {"suppress_tokens": [-1, *range(40, 200), 300]},
+    {"begin_suppress_tokens": list(range(0, 267, 2))},
+    {"bad_words_ids": [[id] for id in range(0, 266, 3)] + [[1, 2], [266]]},
+    {"min_length": 20, "eos_token_id": list(range(0, 267, 2))},
+    {"min_new_tokens": 7, "eos_token_id": list(range(0, 267, 2))},
+    {"min_new_tokens": 3, "min_length": 30, "eos_token_id": list(range(0, 267, 2))},
+]
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=", ".join)
+def test_settings_are_followed_as_transformers_follows_them(changed, settings, file):
+    settings = {"eos_token_id": 266} | settings
+    in_config = file == "config.json"
+    their = changed(None if in_config else settings, **(settings if in_config else {}))
+    ids = their.tokenizer(PROMPTS[2])["input_ids"]
+    new = their.generate(ids, 30).sequences[0, len(ids) :].tolist()
+    ends = settings["eos_token_id"]
+    if new[-1] in (ends if isinstance(ends, list) else [ends]):
+        new = new[:-1]
+    assert generate_batch(load(their.folder), [PROMPTS[2]], 30) == [their.tokenizer.decode(new)]
+
+
+def test_each_of_these_settings_changes_the_text(changed):
+    plain = changed({"eos_token_id": 266})
+    ids = plain.tokenizer(PROMPTS[2])["input_ids"]
+    free = plain.generate(ids, 30).sequences[0].tolist()
+    for settings in SETTINGS:
+        assert plain.generate(ids, 30, **settings).sequences[0].tolist() != free
+
+
+def test_a_text_ends_at_the_stop_string_where_transformers_ends_it(their, changed):
+    ids = their.tokenizer(PROMPTS[2])["input_ids"]
+    letters = {"suppress_tokens": list(range(94, 256))}  # a stop string is sought in whole ones
+    text = their.tokenizer.decode(their.generate(ids, 30, **letters).sequences[0, len(ids) :])
+    stop = text[8:11]
+    other = changed({"stop_strings": [stop], **letters})
+    new = other.generate(ids, 30, tokenizer=other.tokenizer).sequences[0, len(ids) :]
+    said = other.tokenizer.decode(new)
+    assert stop in said and len(new) < 30  # theirs keeps the string, ours ends before it
+    assert generate_batch(load(other.folder), [PROMPTS[2]], 30) == [said[: said.index(stop)]]
 
 
 @pytest.mark.parametrize("in_config", [None, 266, "first", ["third", 266]])

@@ -1,0 +1,129 @@
+"""How a model wants to be written with: generation_config.json, and what of it is followed here."""
+
+from pathlib import Path
+
+from picogpt.tools.errors import CheckpointError
+from picogpt.tools.files import read_json
+
+
+def is_count(value):
+    """Whether a setting is a whole number, 0 or more."""
+    return type(value) is int and value >= 0
+
+
+def is_id_list(value):
+    """Whether a setting is a list of whole numbers."""
+    return isinstance(value, list) and all(type(id) is int for id in value)
+
+
+def is_penalty(value):
+    """Whether a setting is a number above 0."""
+    return type(value) in (int, float) and 0 < value < float("inf")
+
+
+def is_word_list(value):
+    """Whether a setting is a list of words, each a list of at least one token id."""
+    return isinstance(value, list) and all(is_id_list(word) and word for word in value)
+
+
+def is_text_list(value):
+    """Whether a setting is a text or a list of texts."""
+    return isinstance(value, str) or (
+        isinstance(value, list) and all(isinstance(text, str) for text in value)
+    )
+
+
+# What picogpt.logits_processors.process_logits takes: setting -> (what it must be, in words)
+PROCESSOR_SETTINGS = {
+    "repetition_penalty": (is_penalty, "a number above 0"),
+    "no_repeat_ngram_size": (is_count, "a whole number, 0 or more"),
+    "bad_words_ids": (is_word_list, "a list of lists of token ids"),
+    "min_length": (is_count, "a whole number, 0 or more"),
+    "min_new_tokens": (is_count, "a whole number, 0 or more"),
+    "suppress_tokens": (is_id_list, "a list of token ids"),
+    "begin_suppress_tokens": (is_id_list, "a list of token ids"),
+}
+SAMPLING_SETTINGS = ("do_sample", "temperature", "top_k", "top_p")
+# What transformers follows as well, and the values beside null that change nothing
+NOT_FOLLOWED = {
+    "num_beams": (1,),
+    "num_beam_groups": (1,),
+    "penalty_alpha": (0,),
+    "dola_layers": (),
+    "constraints": (),
+    "force_words_ids": (),
+    "min_p": (0,),
+    "top_h": (1,),
+    "typical_p": (1,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "sequence_bias": (),
+    "guidance_scale": (1,),
+    "encoder_repetition_penalty": (1,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "exponential_decay_length_penalty": (),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "watermarking_config": (),
+    "token_healing": (False,),
+    "max_time": (),
+}
+
+
+def load_generation_config(folder, config):
+    """The settings of a model folder as a dict: generation_config.json or, without it, config.json.
+
+    transformers wrote them into config.json until 2022. There is always an eos_token_id in what
+    the newer file says, and in what the older one says unless it has none of the settings. Raises
+    CheckpointError for a damaged file.
+    """
+    path = Path(folder) / "generation_config.json"
+    if path.is_file():
+        return {"eos_token_id": None} | read_json(path)
+    values = read_json(Path(folder) / "config.json")
+    names = (*SAMPLING_SETTINGS, *PROCESSOR_SETTINGS, "stop_strings", *NOT_FOLLOWED)
+    settings = {name: values[name] for name in names if values.get(name) is not None}
+    return settings | {"eos_token_id": config.eos_token_id} if settings else {}
+
+
+def refuse(name, wanted, value):
+    """Raise the CheckpointError for a setting that makes no sense."""
+    raise CheckpointError(
+        f"generation_config.json can't be followed: {name} must be {wanted}, not {value!r}"
+    )
+
+
+def processor_settings(generation, ends):
+    """What of a generation config `process_logits` is to follow: its keyword arguments.
+
+    `ends` are the ids that end a text. Empty where nothing is asked for. Raises CheckpointError for
+    a value that makes no sense.
+    """
+    settings = {}
+    for name, (fits, wanted) in PROCESSOR_SETTINGS.items():
+        value = generation.get(name)
+        if value is None:
+            continue
+        if not fits(value):
+            refuse(name, wanted, value)
+        settings[name] = value
+    if settings:
+        settings["eos_token_id"] = [end for end in ends if type(end) is int]
+    return settings
+
+
+def stop_strings(generation):
+    """The texts before which the model wants to end; CheckpointError where they are no texts."""
+    value = generation.get("stop_strings") or []
+    if not is_text_list(value):
+        refuse("stop_strings", "a text or a list of texts", value)
+    return [value] if isinstance(value, str) else value
+
+
+def not_followed(generation):
+    """The names of the settings that transformers would follow, and this project does not."""
+    return [
+        name
+        for name, neutral in NOT_FOLLOWED.items()
+        if generation.get(name) is not None and generation[name] not in neutral
+    ]
