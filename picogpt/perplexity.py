@@ -9,7 +9,13 @@ from picogpt.tools.errors import DataError
 from picogpt.training.data import read_chunks
 
 
-def main(file: Path, *, model_size: str | None = None, models_dir: str | None = None):
+def main(
+    file: Path,
+    *,
+    model_size: str | None = None,
+    models_dir: str | None = None,
+    no_special_tokens: bool = False,
+):
     """Print a model's perplexity per token and bits per byte on a text file.
 
     Perplexity compares models that share a tokenizer; bits per byte compares any. Windows are as
@@ -19,23 +25,27 @@ def main(file: Path, *, model_size: str | None = None, models_dir: str | None = 
         file: a text in UTF-8, of any length.
         model_size: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id; without it 124M, or tiny.
         models_dir: where models are kept.
+        no_special_tokens: read <|endoftext|> in the file as plain text; without this it is the
+            token that ends a text.
     """
     from tqdm import tqdm
 
     if not file.is_file():
         raise DataError(f"{file} is no file: name a text file in UTF-8")
-    n_bytes = file.stat().st_size
-    if not n_bytes:
+    if next(read_chunks(file, 2**14), "") == "":
         raise DataError(f"{file} is empty: there is nothing to predict")
     model = load(model_size, models_dir)
-    with tqdm(total=n_bytes, unit="B", unit_scale=True, disable=None) as bar:
+    n_bytes = 0  # of the text: a byte-order mark is none of it
+    with tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None) as bar:
 
         def chunks():
+            nonlocal n_bytes
             for text in read_chunks(file, 2**14):
                 yield text
+                n_bytes += len(text.encode())
                 bar.update(len(text.encode()))
 
-        loss, n_tokens = text_loss(model, chunks())
+        loss, n_tokens = text_loss(model, chunks(), not no_special_tokens)
     print(f"{file.name} by {model.name}: {n_tokens:,} tokens, {n_bytes:,} bytes")
     print(f"perplexity per token {perplexity_of(loss, n_tokens):.4f}")
     print(f"bits per byte {bits_per_byte(loss, n_bytes):.4f}")

@@ -48,6 +48,7 @@ def main(
     seed: int = 0,
     n_threads: int | None = None,
     by_line: bool = False,
+    no_special_tokens: bool = False,
     half: bool = False,
 ):
     """Train a GPT-2 on text files and write a model folder that Hugging Face's transformers loads.
@@ -81,6 +82,8 @@ def main(
         seed: the same number gives the same model again.
         n_threads: parts of a batch that are computed at the same time; without it, one a core.
         by_line: begin every window where a line begins: for texts of one example a line.
+        no_special_tokens: read <|endoftext|> in the files as plain text; without this it is the
+            token that ends a text, and what stands behind it another one.
         half: write the weights as float16.
     """
     flags = dict(locals())
@@ -107,13 +110,17 @@ def main(
     goes_on = same_run(out, flags)
     if model is None:
         if not (goes_on and (out / "merges.txt").exists()):
-            save_encoder(train_encoder(dict.fromkeys(files), vocab_size), out)
+            encoder = train_encoder(
+                dict.fromkeys(files), vocab_size, special_tokens=not no_special_tokens
+            )
+            save_encoder(encoder, out)
         model = new_model(load_encoder(out), sizes, seed)
     flags["first_trained_block"] = sizes["n_layer"] - (top_k_layers or sizes["n_layer"])
     recipe = Recipe(**{field.name: flags[field.name] for field in fields(Recipe)})
     main_text, finish_text, valid_text = texts(
-        model.encoder, files, finish_files, valid_files, out, by_line, sizes["n_ctx"]
-    )
+        model.encoder, files, finish_files, valid_files, out, by_line, sizes["n_ctx"],
+        special_tokens=not no_special_tokens,
+    )  # fmt: skip
 
     def text_at(step):
         return main_text if step < round(n_steps * (1 - finish_share)) else finish_text
@@ -166,18 +173,22 @@ def new_model(encoder, sizes, seed):
     return Model(init_params(config, np.random.default_rng(seed)), config, encoder)
 
 
-def texts(encoder, files, finish_files, valid_files, out, by_line, n_ctx):
+def texts(encoder, files, finish_files, valid_files, out, by_line, n_ctx, special_tokens=True):
     """What is read first, in the finish, and for validation: (ids, where lines begin or None).
 
     Raises DataError, with the flag to change, for a text that is too short.
     """
-    first, valid_name = encode_files(encoder, files, out / TOKENS[0]), "--valid"
+
+    def encode(files, name):
+        return encode_files(encoder, files, out / name, special_tokens)
+
+    first, valid_name = encode(files, TOKENS[0]), "--valid"
     if valid_files:
-        valid = encode_files(encoder, valid_files, out / TOKENS[2])
+        valid = encode(valid_files, TOKENS[2])
     else:
         first, valid = np.split(first, [len(first) * 49 // 50])
         valid_name = "the last 2 % of --data"
-    finish = encode_files(encoder, finish_files, out / TOKENS[1]) if finish_files else first
+    finish = encode(finish_files, TOKENS[1]) if finish_files else first
     read, newline = [], encoder.encode("\n")[-1]
     for name, ids in (("--data", first), ("--finish_with", finish), (valid_name, valid)):
         n_needed = 2 if name == valid_name else 2 * n_ctx

@@ -58,15 +58,33 @@ def test_the_command_prints_both_figures(tmp_path, capsys):
     file.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
     assert call(main, [str(file), "--model_size", str(folder)]) == 0
     out = capsys.readouterr().out
-    loss, n_tokens = text_loss(small_model(), ["\ufeff" + TEXT])
-    n_bytes = len(TEXT.encode()) + 3
+    loss, n_tokens = text_loss(small_model(), [TEXT])  # without the byte-order mark
+    n_bytes = len(TEXT.encode())
     assert f"{n_tokens:,} tokens, {n_bytes:,} bytes" in out and "by model" in out
     assert f"perplexity per token {math.exp(loss / n_tokens):.4f}\n" in out
     assert f"bits per byte {loss / math.log(2) / n_bytes:.4f}\n" in out
 
 
+def test_the_end_of_a_text_is_one_token_unless_it_is_to_be_read_as_text(tmp_path, capsys):
+    folder = small_folder(tmp_path / "model")
+    file = tmp_path / "text.txt"
+    file.write_text("in the end<|endoftext|>in the stone", encoding="utf-8")
+    model = small_model()
+    n_text = len(model.encoder.encode("in the end") + model.encoder.encode("in the stone"))
+    n_mark = len(model.encoder.encode("<|endoftext|>"))
+    for flags, n in (([], 1), (["--no_special_tokens"], n_mark)):
+        assert call(main, [str(file), "--model_size", str(folder), *flags]) == 0
+        assert f"{n_text + n} tokens, 35 bytes" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
-    ("data", "told"), [(None, "is no file"), (b"", "is empty"), (b"so \xff", "UTF-8")]
+    ("data", "told"),
+    [
+        (None, "is no file"),
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"so \xff", "UTF-8"),
+    ],
 )
 def test_files_that_cannot_be_read_are_one_sentence(tmp_path, capsys, data, told):
     file = tmp_path / "text.txt"

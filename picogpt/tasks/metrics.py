@@ -106,15 +106,16 @@ def windows(chunks, n_ctx):
     yield window, n_new
 
 
-def text_loss(model, chunks):
+def text_loss(model, chunks, special_tokens=False):
     """Summed loss in nats and number of tokens of a text, given as an iterator of strings.
 
-    The first token is scored after <|endoftext|>, which itself is not. Raises NotFiniteError where
+    The first token is scored after <|endoftext|>, which itself is not. With special_tokens,
+    <|endoftext|> in the text is that token, too, and not the letters. Raises NotFiniteError where
     the model gives no numbers.
     """
     start = prompt_ids(model, "")
     loss, n_tokens = 0.0, 0
-    ids = (model.encoder.encode(text) for text in chunks)
+    ids = (model.encoder.encode(text, special_tokens) for text in chunks)
     for window, n_new in windows(chain([start], ids), model.config.n_ctx):
         n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
         if n_new:

@@ -10,26 +10,30 @@ import heapq
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, PIECES, Encoder, to_symbols
+from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, END_OF_TEXT, PIECES, Encoder, to_symbols
 from picogpt.tools.errors import DataError, UsageError
 
 
-def train_encoder(files, vocab_size, min_frequency=2, progress=True):
+def train_encoder(files, vocab_size, min_frequency=2, progress=True, special_tokens=False):
     """Learn a tokenizer of vocab_size tokens, 256 bytes and <|endoftext|> among them, from files.
 
     There are fewer tokens where no pair is left that comes min_frequency times. Merges are those
     of tokenizers.ByteLevelBPETokenizer().train(files, vocab_size, min_frequency,
-    special_tokens=["<|endoftext|>"]). Raises DataError for a file that can't be read as UTF-8.
+    special_tokens=["<|endoftext|>"]). With special_tokens, <|endoftext|> in a file is the token:
+    no merge is spent on its letters. Raises DataError for a file that can't be read as UTF-8.
     """
     n_merges = vocab_size - 257
     if n_merges < 0:
         raise UsageError(f"A byte-level vocabulary has 257 tokens or more, not {vocab_size}.")
-    pieces = count_pieces(files, progress)
+    pieces = count_pieces(files, progress, special_tokens)
     return Encoder.from_merges(learn_merges(pieces, n_merges, min_frequency, progress))
 
 
-def count_pieces(files, progress=True):
-    """Count the pieces of the files, {piece: count}, line by line: memory holds no whole file."""
+def count_pieces(files, progress=True, special_tokens=False):
+    """Count the pieces of the files, {piece: count}, line by line: memory holds no whole file.
+
+    With special_tokens, <|endoftext|> is no text: it is left out, and ends what stands before it.
+    """
     from tqdm import tqdm
 
     pieces = Counter()
@@ -37,7 +41,9 @@ def count_pieces(files, progress=True):
         try:
             with Path(file).open("rb") as lines:  # in bytes a line ends at \n alone, and keeps it
                 for n, line in enumerate(lines, 1):  # noqa: B007 - told below
-                    pieces.update(PIECES.findall(line.decode("utf-8")))
+                    text = line.decode("utf-8")
+                    for part in text.split(END_OF_TEXT) if special_tokens else [text]:
+                        pieces.update(PIECES.findall(part))
         except UnicodeDecodeError as error:
             raise DataError(f"{file} is not UTF-8 in line {n}: save it as UTF-8") from error
         except OSError as error:

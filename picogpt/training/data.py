@@ -39,17 +39,19 @@ def find_files(patterns):
 
 
 def read_chunks(path, n_bytes=CHUNK_BYTES):
-    """Yield a UTF-8 file in pieces of about n_bytes, cut only where white space follows a word.
+    """Yield a UTF-8 file in chunks of about n_bytes, cut only where white space follows a word.
 
-    No token of GPT-2's tokenizer crosses such a place, so the pieces' ids are the text's.
+    No token of GPT-2's tokenizer crosses such a place, so the chunks' ids are the text's. A
+    byte-order mark, with which Notepad begins a file, is no part of the text and is left out.
     Raises DataError where the file can't be read or is not UTF-8.
     """
     rest, line = "", 1
     try:
         with Path(path).open("rb") as file:
-            for text in codecs.iterdecode(iter(partial(file.read, n_bytes), b""), "utf-8"):
+            blocks = iter(partial(file.read, n_bytes), b"")
+            for i, text in enumerate(codecs.iterdecode(blocks, "utf-8")):
                 line += text.count("\n")
-                rest += text
+                rest += text.removeprefix("\ufeff") if i == 0 else text
                 if gap := LAST_GAP.match(rest):
                     yield gap.group()
                     rest = rest[gap.end() :]
@@ -62,9 +64,11 @@ def read_chunks(path, n_bytes=CHUNK_BYTES):
         yield rest
 
 
-def encode_files(encoder, files, path):
+def encode_files(encoder, files, path, special_tokens=True):
     """The ids of all files as one array `[n_tokens]`, each file after <|endoftext|>.
 
+    <|endoftext|> in a file, which many corpora have between documents, is the token itself, as are
+    the tokenizer's other special tokens; with special_tokens False they are plain text.
     Kept at `path`, a .npy file, from which it is mapped into memory; where that is there already,
     nothing is encoded. Raises DataError for a file that can't be read.
     """
@@ -76,7 +80,8 @@ def encode_files(encoder, files, path):
         pieces = []
         for file in tqdm(files, "encoding", unit="file", disable=None):
             pieces.append(np.array(start, dtype))
-            pieces += (np.array(encoder.encode(text), dtype) for text in read_chunks(file))
+            for text in read_chunks(file):
+                pieces.append(np.array(encoder.encode(text, special_tokens), dtype))
         with written_beside(path) as partial, partial.open("wb") as file:
             np.save(file, np.concatenate(pieces))
     return np.load(path, mmap_mode="r")

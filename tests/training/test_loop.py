@@ -297,6 +297,33 @@ def test_chunks_of_a_file_are_encoded_like_the_whole(tmp_path):
     assert encode_files(encoder, [], tmp_path / "ids.npy").tolist() == ids.tolist()  # kept
 
 
+def test_the_mark_between_documents_is_the_token_in_training(tmp_path):
+    encoder, file = small_model().encoder, tmp_path / "stories.txt"
+    end = encoder.end_of_text
+    file.write_text("in the end<|endoftext|>in the stone\n<|endoftext|>\non", encoding="utf-8")
+    first, second, third = map(encoder.encode, ("in the end", "in the stone\n", "\non"))
+    ids = encode_files(encoder, [file], tmp_path / "ids.npy")
+    assert ids.tolist() == [end, *first, end, *second, end, *third]
+    plain = encode_files(encoder, [file], tmp_path / "plain.npy", special_tokens=False)
+    assert plain.tolist() == [end, *encoder.encode(file.read_text())]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 2**20])
+def test_a_byte_order_mark_is_no_text(tmp_path, n):
+    (tmp_path / "notepad.txt").write_text("one \ufefftwo", encoding="utf-8-sig")
+    assert "".join(read_chunks(tmp_path / "notepad.txt", n)) == "one \ufefftwo"
+
+
+def test_training_takes_the_mark_for_the_token_and_learns_no_merge_of_it(tmp_path):
+    (tmp_path / "text.txt").write_text("the other day\n<|endoftext|>\n" * 60, encoding="utf-8")
+    for flags, n, learned in (([], 61, False), (["--no_special_tokens"], 1, True)):
+        out = tmp_path / f"out{n}"
+        assert call(main, command(tmp_path / "text.txt", out, 2, *flags)) == 0
+        encoder = load(out).encoder
+        assert (np.load(out / "tokens.npy") == encoder.end_of_text).sum() == n
+        assert any("endo" in merge.replace(" ", "") for merge in encoder.merges) == learned
+
+
 def test_find_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # which an empty pattern does not name
     for name in ("b.txt", "a.txt", "c.md"):
