@@ -1,7 +1,8 @@
 """The activation functions that GPT-2 configs ask for, and the derivative of each.
 
 Elementwise on arrays of any shape; `NAME_backward(dy, x)` gives the gradient of x from that of
-the output. GPT-2's own, gelu, stands in kernels.py and gradients.py.
+the output. GPT-2's own, gelu, stands in kernels.py and gradients.py. The names at the end are those
+of transformers' ACT2FN; the two that are missing, prelu and xielu, have weights of their own.
 """
 
 import numpy as np
@@ -29,7 +30,7 @@ def erf(x):
 
 
 def gelu_erf(x):
-    """x times the chance that a standard normal lies below x. Hendrycks & Gimpel 2016, eq. 1."""
+    """x times the chance that a standard normal lies below x. Hendrycks & Gimpel 2016, sec. 2."""
     return 0.5 * x * (1 + erf(x * 0.5**0.5))
 
 
@@ -39,8 +40,29 @@ def gelu_erf_backward(dy, x):
     return dy * (0.5 * (1 + erf(x * 0.5**0.5)) + x * phi)
 
 
+def gelu_10(x):
+    """gelu, cut off at -10 and 10. Wu et al. 2020, "Integer Quantization"."""
+    return np.clip(gelu_erf(x), -10, 10)
+
+
+def gelu_10_backward(dy, x):
+    """gelu's derivative where nothing is cut off, else 0; gelu itself never goes below -0.17."""
+    return gelu_erf_backward(dy, x) * (gelu_erf(x) <= 10)
+
+
+def quick_gelu(x):
+    """x sigmoid(1.702 x), which is near gelu. Hendrycks & Gimpel 2016, sec. 2."""
+    return x * sigmoid(1.702 * x)
+
+
+def quick_gelu_backward(dy, x):
+    """As silu's, with 1.702 from the chain rule: (x s)' = s + 1.702 x s (1 - s)."""
+    s = sigmoid(1.702 * x)
+    return dy * (s + 1.702 * x * s * (1 - s))
+
+
 def relu(x):
-    """max(0, x)."""
+    """max(0, x). Nair & Hinton 2010."""
     return np.maximum(x, 0)
 
 
@@ -49,13 +71,49 @@ def relu_backward(dy, x):
     return dy * (x > 0)
 
 
+def relu6(x):
+    """relu, cut off at 6. Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10"."""
+    return np.clip(x, 0, 6)
+
+
+def relu6_backward(dy, x):
+    """1 where nothing is cut off, else 0."""
+    return dy * ((x > 0) & (x < 6))
+
+
+def relu2(x):
+    """max(0, x)^2. So et al. 2021, "Primer"."""
+    return np.maximum(x, 0) ** 2
+
+
+def relu2_backward(dy, x):
+    """(x^2)' = 2 x where x > 0, else 0."""
+    return dy * 2 * np.maximum(x, 0)
+
+
+def leaky_relu(x):
+    """x where x > 0, else 0.01 x. Maas, Hannun & Ng 2013."""
+    return np.where(x > 0, x, x * 0.01)
+
+
+def leaky_relu_backward(dy, x):
+    """1 where x > 0, else 0.01."""
+    return np.where(x > 0, dy, dy * 0.01)
+
+
 def sigmoid(x):
     """1 / (1 + exp(-x)), by way of tanh, which does not overflow."""
     return 0.5 * (1 + np.tanh(0.5 * x))
 
 
+def sigmoid_backward(dy, x):
+    """s' = s (1 - s)."""
+    s = sigmoid(x)
+    return dy * s * (1 - s)
+
+
 def silu(x):
-    """x sigmoid(x). Hendrycks & Gimpel 2016, sec. 2."""
+    """x sigmoid(x). Hendrycks & Gimpel 2016, sec. 2; later named swish."""
     return x * sigmoid(x)
 
 
@@ -63,6 +121,43 @@ def silu_backward(dy, x):
     """With s = sigmoid(x), s' = s (1 - s), so (x s)' = s + x s (1 - s)."""
     s = sigmoid(x)
     return dy * (s + x * s * (1 - s))
+
+
+def hardswish(x):
+    """x times a straight line from 0 at -3 to 1 at 3. Howard et al. 2019, sec. 5.2."""
+    return x * np.clip(x + 3, 0, 6) / 6
+
+
+def hardswish_backward(dy, x):
+    """0 below -3, 1 above 3, and (x (x + 3) / 6)' = (2 x + 3) / 6 between."""
+    return dy * np.where(np.abs(x) < 3, (2 * x + 3) / 6, x > 0)
+
+
+def softplus(x):
+    """log(1 + exp(x)), a relu without a corner. Dugas et al. 2000."""
+    return np.logaddexp(x, 0)
+
+
+def mish(x):
+    """x tanh(softplus(x)). Misra 2019."""
+    return x * np.tanh(softplus(x))
+
+
+def mish_backward(dy, x):
+    """With t = tanh(softplus(x)), t' = (1 - t^2) sigmoid(x), so (x t)' = t + x t'."""
+    t = np.tanh(softplus(x))
+    return dy * (t + x * (1 - t * t) * sigmoid(x))
+
+
+def sqrt_softplus(x):
+    """The square root of softplus."""
+    return np.sqrt(softplus(x))
+
+
+def sqrt_softplus_backward(dy, x):
+    """softplus' = sigmoid, so its root has sigmoid / (2 root), which goes to 0 far below 0."""
+    root = sqrt_softplus(x)
+    return dy * sigmoid(x) / np.maximum(2 * root, np.finfo(x.dtype).tiny)
 
 
 def tanh(x):
@@ -76,13 +171,53 @@ def tanh_backward(dy, x):
     return dy * (1 - t * t)
 
 
+LAPLACE_MEAN = 0.707107
+LAPLACE_DEVIATION = 0.282095
+
+
+def laplace(x):
+    """The chance that a normal of this mean and deviation lies below x. Ma et al. 2022."""
+    return 0.5 * (1 + erf((x - LAPLACE_MEAN) / (LAPLACE_DEVIATION * 2**0.5)))
+
+
+def laplace_backward(dy, x):
+    """The density of that normal distribution."""
+    z = (x - LAPLACE_MEAN) / LAPLACE_DEVIATION
+    return dy * np.exp(-0.5 * z * z) * (2 * np.pi) ** -0.5 / LAPLACE_DEVIATION
+
+
+def linear(x):
+    """x itself: the feed-forward layer is then one product of two matrices."""
+    return x
+
+
+def linear_backward(dy, x):  # noqa: ARG001 - as every derivative takes it
+    """x' is 1."""
+    return dy
+
+
 # Hugging Face's name: (function, derivative)
 ACTIVATIONS = {
     "gelu_new": (gelu, gelu_backward),
+    "gelu_fast": (gelu, gelu_backward),
+    "gelu_accurate": (gelu, gelu_backward),
     "gelu_pytorch_tanh": (gelu, gelu_backward),
+    "gelu_python_tanh": (gelu, gelu_backward),
     "gelu": (gelu_erf, gelu_erf_backward),
+    "gelu_python": (gelu_erf, gelu_erf_backward),
+    "gelu_10": (gelu_10, gelu_10_backward),
+    "quick_gelu": (quick_gelu, quick_gelu_backward),
     "relu": (relu, relu_backward),
+    "relu6": (relu6, relu6_backward),
+    "relu2": (relu2, relu2_backward),
+    "leaky_relu": (leaky_relu, leaky_relu_backward),
+    "sigmoid": (sigmoid, sigmoid_backward),
     "silu": (silu, silu_backward),
     "swish": (silu, silu_backward),
+    "hardswish": (hardswish, hardswish_backward),
+    "mish": (mish, mish_backward),
+    "sqrtsoftplus": (sqrt_softplus, sqrt_softplus_backward),
     "tanh": (tanh, tanh_backward),
+    "laplace": (laplace, laplace_backward),
+    "linear": (linear, linear_backward),
 }

@@ -202,6 +202,10 @@ def test_activations_are_theirs(name):
         assert np.abs(ACTIVATIONS[name][0](x) - act(torch.tensor(x)).numpy()).max() < 1e-5
 
 
+def test_every_activation_without_weights_of_its_own_is_known():
+    assert transformers.activations.ACT2FN.keys() - ACTIVATIONS.keys() <= {"prelu", "xielu"}
+
+
 def test_erf_to_1e_7():
     x = np.random.default_rng(0).normal(0, 3, 1_000_000)
     assert np.abs(erf(x) - torch.erf(torch.tensor(x)).numpy()).max() < 1e-7
