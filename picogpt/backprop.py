@@ -4,27 +4,23 @@ Frozen means not differentiated: with first_trained_block k > 0 the embeddings a
 below k only run forward, by the plain kernels, and the gradient tree has {} in their places:
 walking that tree beside the parameters', as optim does, meets what is trained and nothing else. A
 head tied to wte is frozen with it; ln_f and an untied lm_head always train.
+
+`config` is a checkpoint.config.Config: n_head, the activation and its derivative, eps and scales.
 """
 
 import numpy as np
 
-from picogpt.gradients import (
-    block_backward,
-    block_forward,
-    drop,
-    dropout_mask,
-    gelu_backward,
-    norm_backward,
-)  # fmt: skip
-from picogpt.kernels import gelu, hidden_states, layer_norm, positions
+from picogpt.gradients import block_backward, block_forward, drop, dropout_mask, norm_backward
+from picogpt.kernels import hidden_states, layer_norm, positions
 
 NOT_SCORED = -100  # a target that no loss is taken of, as in torch
-N_LOGITS = 2**25  # at most so many logits are held at once: 128 MB of float32
-UNUSED = {"scores", "scaled", "masked", "heads", "attn", "mlp", "y"}  # by the way back
+MAX_LOGITS = 2**25  # at most so many logits are held at once: 128 MB of float32
+# what stack_backward has no use for
+UNUSED = {"wte", "wpe", "scores", "scaled", "masked", "heads", "attn", "mlp", "y"}
 
 
 # loss = -log softmax(l)_target = log sum_k exp(l_k) - l_target, so that
-# dl_i = softmax(l)_i - 1[i = target] (softmax_cross_entropy, below).
+# dl_i = softmax(l)_i - 1[i = target] (softmax_cross_entropy_in_place, below).
 # l = x w^T, so dx = dl w and dw = dl^T x; the mean divides all of it by n.
 def cross_entropy(x, targets, w, n_scored=None, frozen=False):
     """Mean cross-entropy (nats) of the logits x @ w.T: (loss, dx, dw); dw is None if w is frozen.
@@ -36,11 +32,11 @@ def cross_entropy(x, targets, w, n_scored=None, frozen=False):
     rows = np.flatnonzero(targets != NOT_SCORED)
     share = 1 / max(len(rows) if n_scored is None else n_scored, 1)
     loss, dx, dw = 0.0, np.zeros_like(x), None
-    n_rows = max(1, N_LOGITS // len(w))
+    n_rows = max(1, MAX_LOGITS // len(w))
     for start in range(0, max(len(rows), 1), n_rows):  # once even if no row is scored
         part = rows[start : start + n_rows]
         logits = x[part] @ w.T  # [n_rows, n_embd] @ [n_embd, n_vocab] -> [n_rows, n_vocab]
-        loss += softmax_cross_entropy(logits, targets[part])
+        loss += softmax_cross_entropy_in_place(logits, targets[part])
         dlogits = logits  # what they have become
         dx[part] = dlogits @ w * share  # [.., n_vocab] @ [n_vocab, n_embd] -> [n_rows, n_embd]
         if not frozen:
@@ -49,8 +45,11 @@ def cross_entropy(x, targets, w, n_scored=None, frozen=False):
     return loss * share, dx, dw
 
 
-def softmax_cross_entropy(logits, targets, n_rows=16):
-    """The summed loss of logits `[n, n_vocab]`, which are turned into their own gradient."""
+def softmax_cross_entropy_in_place(logits, targets, n_rows=16):
+    """The summed loss (nats) of logits `[n, n_vocab]`, which it overwrites with their gradient.
+
+    targets `[n]` are ids. The array holds softmax(logits) - 1[i = target] afterwards.
+    """
     loss = 0.0
     for start in range(0, len(logits), n_rows):  # a few rows at a time stay in cache
         part = logits[start : start + n_rows]
@@ -79,87 +78,111 @@ def embedding_backward(dx, index, dtable):
 
 
 def stack_forward(
-    params, ids, n_head, *, lengths=None, first_trained_block=0, hidden=None, eps=1e-5, act=gelu,
-    scale=None, dropout=0.0, rng=None,
+    params, ids, config, hook, *, lengths=None, first_trained_block=0, hidden=None, dropout=0.0,
+    rng=None,
 ):
-    """Ids `[n_tokens]` -> what the head reads `[n_tokens, n_embd]`, and all that was seen.
+    """`kernels.hidden_states`, in which `hook(name, array) -> array` sees every step.
 
-    `hidden` `[n_tokens, n_embd]`, where given, is what enters the first trained block, kept from
-    an earlier pass: the frozen blocks need not run again.
+    Ids `[n_tokens]` -> `[n_tokens, n_embd]`, which has not passed ln_f. The names are wte, wpe and,
+    for each trained block, what `block_forward` calls x, q, ... as blocks.0.x, blocks.0.q, ...
+    Frozen blocks run without the hook, or not at all where `hidden` `[n_tokens, n_embd]` says what
+    enters the first trained one. Raises ValueError when a sequence is longer than n_ctx.
     """
-    first, blocks = first_trained_block, params["blocks"]
-    seen = {"blocks": [{} for _ in blocks], "ids": ids, "embd_dropped": 1.0}
-    options = {"lengths": lengths, "eps": eps, "act": act}
-    if hidden is None:
-        hidden = hidden_states(
-            ids, params["wte"], params["wpe"], blocks[:first], n_head, scale=scale, **options
-        )
-    x = hidden
-    if first == 0 and dropout:
-        seen["embd_dropped"] = dropout_mask(x.shape, dropout, rng, x.dtype)
-        x = x * seen["embd_dropped"]
+    blocks, first = params["blocks"], first_trained_block
+    if first == 0:
+        where = positions(lengths, None, len(ids), config.n_ctx)  # [n_tokens]
+        x = hook("wte", params["wte"][ids]) + hook("wpe", params["wpe"][where])
+        x = drop(x, hook("embd_dropped", dropout_mask(x.shape, dropout, rng, x.dtype)))
+    elif hidden is None:
+        x = hidden_states(
+            ids, params["wte"], params["wpe"], blocks[:first], lengths=lengths,
+            **config.kernel_options,
+        )  # [n_tokens] -> [n_tokens, n_embd]
+    else:
+        x = hidden
     for i in range(first, len(blocks)):
 
-        def note(name, array, memory=seen["blocks"][i]):
-            if name.partition(".")[0] not in UNUSED:
-                memory[name] = array
-            return array
+        def hook_block(name, array, prefix=f"blocks.{i}."):
+            return hook(prefix + name, array)
 
         x = block_forward(
-            x, **blocks[i], n_head=n_head, note=note, dropout=dropout, rng=rng,
-            scale=None if scale is None else scale[i], **options,
-        )  # fmt: skip
-    seen["x"] = x
-    return layer_norm(x, **params["ln_f"], eps=eps), seen
+            x, **blocks[i], n_head=config.n_head, hook=hook_block, lengths=lengths,
+            eps=config.layer_norm_epsilon, act=config.act, scale=config.scales[i],
+            dropout=dropout, rng=rng,
+        )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    return x
+
+
+def keep_activations(activations):
+    """A hook for `stack_forward` that keeps, in a dict, what `stack_backward` will need."""
+
+    def hook(name, array):
+        own_name = name.split(".")[2] if name.startswith("blocks.") else name
+        if own_name not in UNUSED:
+            activations[name] = array
+        return array
+
+    return hook
+
+
+def take_block(activations, i):
+    """Take what was kept of block i out of the dict: {name within the block: array}."""
+    prefix = f"blocks.{i}."
+    names = [name for name in activations if name.startswith(prefix)]
+    return {name.removeprefix(prefix): activations.pop(name) for name in names}
 
 
 def stack_backward(
-    dx, seen, params, n_head, *, lengths=None, first_trained_block=0, eps=1e-5,
-    act_backward=gelu_backward, scale=None, dhead=None,
+    dx, activations, params, ids, config, *, lengths=None, first_trained_block=0, dhead=None
 ):
-    """From the gradient of what the head reads: the gradients of all that is trained below it.
+    """From the gradient of what the stack gave `[n_tokens, n_embd]`: those of all trained in it.
 
-    `seen` is emptied on the way, so that memory falls as the gradients grow. dhead is the gradient
-    of a head tied to wte, which wte's own is added to, in place.
+    The activations are taken out block by block, so that memory falls as the gradients grow. dhead
+    is the gradient of a head tied to wte, which wte's own is added to, in place.
     """
     blocks = params["blocks"]
     grads = {"blocks": [{} for _ in blocks]}
-    dx, grads["ln_f"] = norm_backward(dx, seen["x"], params["ln_f"], eps)
     for i in reversed(range(first_trained_block, len(blocks))):
         dx, grads["blocks"][i] = block_backward(
-            dx, seen["blocks"].pop(), **blocks[i], n_head=n_head, lengths=lengths, eps=eps,
-            act_backward=act_backward, scale=None if scale is None else scale[i],
+            dx, take_block(activations, i), **blocks[i], n_head=config.n_head, lengths=lengths,
+            eps=config.layer_norm_epsilon, act_backward=config.act_backward,
+            scale=config.scales[i],
         )  # fmt: skip
     if first_trained_block == 0:
-        dx = drop(dx, seen["embd_dropped"])
+        dx = drop(dx, activations["embd_dropped"])
         dwte = np.zeros_like(params["wte"]) if dhead is None else dhead
-        grads["wte"] = embedding_backward(dx, seen["ids"], dwte)
-        where = positions(lengths, None, len(dx))
+        grads["wte"] = embedding_backward(dx, ids, dwte)
+        where = positions(lengths, None, len(dx), config.n_ctx)
         grads["wpe"] = embedding_backward(dx, where, np.zeros_like(params["wpe"]))
     return grads
 
 
 def loss_and_gradients(
-    params, ids, targets, n_head, *, lengths=None, first_trained_block=0, hidden=None,
-    n_scored=None, eps=1e-5, act=gelu, act_backward=gelu_backward, scale=None, dropout=0.0,
-    rng=None,
+    params, ids, targets, config, *, lengths=None, first_trained_block=0, hidden=None,
+    n_scored=None, dropout=0.0, rng=None,
 ):
     """Mean cross-entropy (nats) of targets after ids, and the tree of gradients.
 
     See `picogpt.loss_and_gradients`; `hidden` as in stack_forward, n_scored as in cross_entropy.
     """
-    options = {"lengths": lengths, "first_trained_block": first_trained_block, "eps": eps}
-    x, seen = stack_forward(
-        params, ids, n_head, hidden=hidden, act=act, scale=scale, dropout=dropout, rng=rng,
-        **options,
-    )  # fmt: skip
+    first, eps, activations = first_trained_block, config.layer_norm_epsilon, {}
     tied = "lm_head" not in params
-    head, frozen = params["wte" if tied else "lm_head"], tied and first_trained_block > 0
-    loss, dx, dhead = cross_entropy(x, targets, head, n_scored, frozen)
+    head = params["wte"] if tied else params["lm_head"]  # [n_vocab, n_embd]
+
+    x = stack_forward(
+        params, ids, config, keep_activations(activations), lengths=lengths,
+        first_trained_block=first, hidden=hidden, dropout=dropout, rng=rng,
+    )  # [n_tokens] -> [n_tokens, n_embd]
+    y = layer_norm(x, **params["ln_f"], eps=eps)  # [n_tokens, n_embd], which the head reads
+    frozen = tied and first > 0
+    loss, dy, dhead = cross_entropy(y, targets, head, n_scored, frozen)
+
+    dx, dln_f = norm_backward(dy, x, params["ln_f"], eps)
     grads = stack_backward(
-        dx, seen, params, n_head, act_backward=act_backward, scale=scale,
-        dhead=dhead if tied else None, **options,
+        dx, activations, params, ids, config, lengths=lengths, first_trained_block=first,
+        dhead=dhead if tied else None,
     )  # fmt: skip
+    grads["ln_f"] = dln_f
     if not tied:
         grads["lm_head"] = dhead
     return loss, {name: grads.get(name, {}) for name in params}

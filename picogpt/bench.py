@@ -10,7 +10,7 @@ from statistics import median
 
 import numpy as np
 
-from picogpt.model import load, logits, new_caches
+from picogpt.model import load, logits, new_caches, output_matrix
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.cores import blas_kernel, cores
 from picogpt.tools.tree import tree_leaves
@@ -40,7 +40,7 @@ def decode(model, caches, n_steps):
 def matrices(params):
     """Every matrix that a token is multiplied by, as `[n_in, n_out]`: the blocks', and the head."""
     blocks = [w for w in tree_leaves(params["blocks"]) if w.ndim == 2]
-    return blocks, [params.get("lm_head", params["wte"]).T]
+    return blocks, [output_matrix(params).T]
 
 
 def stored(w, order):

@@ -65,8 +65,8 @@ def arguments():
     def back(**options):
         seen = {}
         keep = {**block, "n_head": 2, **options}
-        gradients.block_forward(x, **keep, note=lambda name, a: seen.setdefault(name, a))
-        return {"dy": dy, "seen": seen, **keep}
+        gradients.block_forward(x, **keep, hook=lambda name, a: seen.setdefault(name, a))
+        return {"dy": dy, "activations": seen, **keep}
 
     dy, dheads = r(3, 4), r(2, 3, 2)
     small = 1e-4 * r(2, 2)

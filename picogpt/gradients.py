@@ -1,22 +1,25 @@
-"""The derivative of every kernel, in the order of kernels.py, and the chain rule through a block.
+"""The derivative of each formula, in the order of kernels.py, and the chain rule through a block.
 
 `NAME_backward(dy, ...)` takes the gradient of the loss with respect to NAME's output and what the
-forward pass saw, and gives the gradients with respect to NAME's inputs. dx is short for dloss/dx
-and has x's shape; 1[i = j] is 1 where i = j and else 0. There is no tape: `block_forward` hands
-every intermediate value to `note` under its name, and `block_backward` picks up what it needs.
+forward pass computed, and gives the gradients with respect to NAME's inputs. dx is short for
+dloss/dx and has x's shape; 1[i = j] is 1 where i = j and else 0. ffn and mha are products and
+formulas whose derivatives stand here by themselves; the two are put together in `block_backward`.
+
+There is no tape: `block_forward` hands every activation to a hook, `hook(name, array) -> array`,
+and `block_backward` picks those it needs from a dict in which the hook has kept them.
 """
 
 import numpy as np
 
 from picogpt.kernels import (
     causal_mask,
-    cut,
     few_rows,
     gelu,
     layer_norm,
     linear,
     merge_heads,
     softmax,
+    split_by_lengths,
     split_heads,
 )  # fmt: skip
 
@@ -56,12 +59,14 @@ def layer_norm_backward(dy, x, g, eps=1e-5):
 # db_j = sum_t dy_tj. Each is a product again; the shapes leave only one way to write it.
 def linear_backward(dy, x, w):
     """dy `[n_tokens, n_out]`, x `[n_tokens, n_in]` -> dx like x, dw like w, db `[n_out]`."""
-    dw = np.matmul(x.T, dy, out=np.empty_like(w))  # x.T @ dy, stored in w's order (see params.py)
+    # dw is x.T @ dy, in the order in which w lies in memory: see checkpoint/weights.py
+    dw = np.matmul(x.T, dy, out=np.empty_like(w))
     return dy @ w.T, dw, dy.sum(axis=0)
 
 
-# y = weights v, weights = softmax(scale s + mask), s = q k^T. The mask is a constant and drops out;
-# s is a product of two variables, each of which sees the other: dq = ds k, dk = ds^T q.
+# y = weights v, a product of two variables: dv = weights^T dy and dweights = dy v^T.
+# weights = softmax(scale s + mask): the mask is a constant and drops out, and ds is what softmax's
+# derivative makes of dweights, times scale. s = q k^T is a product again: dq = ds k, dk = ds^T q.
 def attention_backward(dy, q, k, v, weights, *, scale=None, dropped=1.0):
     """dy, q, k, v `[..., n, d]`, weights `[..., n, n]` -> dq, dk, dv.
 
@@ -89,78 +94,87 @@ def drop(x, mask):
     return x * mask if np.ndim(mask) else x
 
 
-def attention_forward(q, k, v, scale, note, dropped):
-    """`kernels.attention` of one whole sequence, step by step, every step noted."""
-    scores = note("scores", q @ k.swapaxes(-1, -2))  # [n_head, n, d] @ [.., d, n] -> [.., n, n]
-    scaled = note("scaled", scores * (q.shape[-1] ** -0.5 if scale is None else scale))
-    masked = note("masked", scaled + causal_mask(q.shape[1], k.shape[1], q.dtype))
-    weights = note("weights", softmax(masked))
-    return note("heads", drop(weights, dropped) @ v)  # [.., n, n] @ [.., n, d] -> [n_head, n, d]
+def attention_forward(q, k, v, scale, hook, dropped):
+    """`kernels.attention` of one whole sequence, step by step, every step handed to the hook."""
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scores = hook("scores", q @ k.swapaxes(-1, -2))  # [n_head, n, d] @ [.., d, n] -> [.., n, n]
+    scaled = hook("scaled", scores * scale)
+    masked = hook("masked", scaled + causal_mask(q.shape[1], k.shape[1], q.dtype))
+    weights = hook("weights", softmax(masked))
+    return hook("heads", drop(weights, dropped) @ v)  # [.., n, n] @ [.., n, d] -> [n_head, n, d]
 
 
 def block_forward(
-    x, mlp, attn, ln_1, ln_2, n_head, note, *, lengths=None, eps=1e-5, act=gelu, scale=None,
+    x, mlp, attn, ln_1, ln_2, n_head, hook, *, lengths=None, eps=1e-5, act=gelu, scale=None,
     dropout=0.0, rng=None,
 ):
-    """`kernels.transformer_block`, in which `note(name, array) -> array` sees every step.
+    """`kernels.transformer_block`, in which `hook(name, array) -> array` sees every step.
 
-    `[n_tokens, n_embd] -> [n_tokens, n_embd]`. What attention notes for the second and later
-    sequences of a batch is numbered: weights, weights.1, weights.2, ...
+    `[n_tokens, n_embd] -> [n_tokens, n_embd]`. Attention works on one sequence at a time, and the
+    names of what it computes for the second and later ones of a batch are numbered: weights,
+    weights.1, weights.2, ...
     """
 
-    def dropped(name, array):
+    def drop_some(name, array):
         mask = dropout_mask(array.shape, dropout, rng, array.dtype)
-        return drop(note(name, array), note(f"{name}_dropped", mask))
+        return drop(hook(name, array), hook(f"{name}_dropped", mask))
 
-    x = note("x", x)
-    a = note("ln_1", layer_norm(x, **ln_1, eps=eps))
-    qkv = note("c_attn", linear(a, **attn["c_attn"]))  # [n_tokens, n_embd] -> [.., 3*n_embd]
+    x = hook("x", x)
+    a = hook("ln_1", layer_norm(x, **ln_1, eps=eps))
+    qkv = hook("c_attn", linear(a, **attn["c_attn"]))  # [n_tokens, n_embd] -> [.., 3*n_embd]
     joined = np.empty_like(x)
-    for i, piece in enumerate(cut(lengths, len(x))):
-        def note_piece(name, array, tag=f".{i}" if i else ""):
-            return note(name + tag, array)
+    for i, rows in enumerate(split_by_lengths(lengths, len(x))):
 
-        q, k, v = (split_heads(part, n_head) for part in np.split(qkv[piece], 3, axis=-1))
-        q, k, v = note_piece("q", q), note_piece("k", k), note_piece("v", v)
+        def hook_sequence(name, array, number=f".{i}" if i else ""):
+            return hook(name + number, array)
+
+        q, k, v = (split_heads(part, n_head) for part in np.split(qkv[rows], 3, axis=-1))
+        q, k, v = hook_sequence("q", q), hook_sequence("k", k), hook_sequence("v", v)
         mask = dropout_mask((n_head, len(q[0]), len(q[0])), dropout, rng, x.dtype)
-        note_piece("weights_dropped", mask)
-        joined[piece] = merge_heads(attention_forward(q, k, v, scale, note_piece, mask))
-    joined = note("joined", joined)  # [n_head, n, d] -> [n_tokens, n_embd]
-    x = note("x_mid", x + dropped("attn", linear(joined, **attn["c_proj"])))
-    a = note("ln_2", layer_norm(x, **ln_2, eps=eps))
-    h = note("c_fc", linear(a, **mlp["c_fc"]))  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
-    h = note("act", few_rows(act, h))
-    return note("y", x + dropped("mlp", linear(h, **mlp["c_proj"])))
+        hook_sequence("weights_dropped", mask)
+        heads = attention_forward(q, k, v, scale, hook_sequence, mask)  # [n_head, n, d]
+        joined[rows] = merge_heads(heads)  # [n_head, n, d] -> [n, n_embd]
+    joined = hook("joined", joined)  # [n_tokens, n_embd]
+    x = hook("x_mid", x + drop_some("attn", linear(joined, **attn["c_proj"])))
+    a = hook("ln_2", layer_norm(x, **ln_2, eps=eps))
+    h = hook("c_fc", linear(a, **mlp["c_fc"]))  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
+    h = hook("act", few_rows(act, h))
+    return hook("y", x + drop_some("mlp", linear(h, **mlp["c_proj"])))
 
 
 def block_backward(
-    dy, seen, mlp, attn, ln_1, ln_2, n_head, *, lengths=None, eps=1e-5,
+    dy, activations, mlp, attn, ln_1, ln_2, n_head, *, lengths=None, eps=1e-5,
     act_backward=gelu_backward, scale=None,
 ):
-    """From a block's dy and what its forward pass `seen`: dx and the gradients of its parameters.
+    """From a block's dy and the activations of its forward pass: dx and its parameters' gradients.
 
     Read block_forward from its last line to its first. A residual connection, y = x + f(x), sends
     dy both ways: dx = dy + what comes back through f.
     """
     grads = {"ln_1": {}, "attn": {"c_attn": {}}, "ln_2": {}, "mlp": {"c_fc": {}}}  # in this order
-    dmlp = drop(dy, seen["mlp_dropped"])
-    dh, grads["mlp"]["c_proj"] = dense_backward(dmlp, seen["act"], mlp["c_proj"])
-    dh = few_rows(act_backward, dh, seen["c_fc"])
-    da, grads["mlp"]["c_fc"] = dense_backward(dh, seen["ln_2"], mlp["c_fc"])
-    dx, grads["ln_2"] = norm_backward(da, seen["x_mid"], ln_2, eps)
+
+    # feed-forward: y = x_mid + c_proj(act(c_fc(ln_2(x_mid))))
+    dmlp = drop(dy, activations["mlp_dropped"])
+    dh, grads["mlp"]["c_proj"] = dense_backward(dmlp, activations["act"], mlp["c_proj"])
+    dh = few_rows(act_backward, dh, activations["c_fc"])
+    da, grads["mlp"]["c_fc"] = dense_backward(dh, activations["ln_2"], mlp["c_fc"])
+    dx, grads["ln_2"] = norm_backward(da, activations["x_mid"], ln_2, eps)
     dy = dy + dx
-    dattn = drop(dy, seen["attn_dropped"])
-    djoined, grads["attn"]["c_proj"] = dense_backward(dattn, seen["joined"], attn["c_proj"])
-    dqkv = np.empty_like(seen["c_attn"])  # [n_tokens, 3*n_embd]
-    for i, piece in enumerate(cut(lengths, len(dy))):
-        tag = f".{i}" if i else ""
-        q, k, v, weights = (seen[name + tag] for name in ("q", "k", "v", "weights"))
-        dropped = seen["weights_dropped" + tag]
-        dheads = split_heads(djoined[piece], n_head)  # [n, n_embd] -> [n_head, n, d]
-        parts = attention_backward(dheads, q, k, v, weights, scale=scale, dropped=dropped)
-        np.concatenate([merge_heads(part) for part in parts], axis=-1, out=dqkv[piece])
-    da, grads["attn"]["c_attn"] = dense_backward(dqkv, seen["ln_1"], attn["c_attn"])
-    dx, grads["ln_1"] = norm_backward(da, seen["x"], ln_1, eps)
+
+    # attention: x_mid = x + c_proj(attention of each head(c_attn(ln_1(x))))
+    dattn = drop(dy, activations["attn_dropped"])
+    djoined, grads["attn"]["c_proj"] = dense_backward(dattn, activations["joined"], attn["c_proj"])
+    dqkv = np.empty_like(activations["c_attn"])  # [n_tokens, 3*n_embd]
+    for i, rows in enumerate(split_by_lengths(lengths, len(dy))):
+        number = f".{i}" if i else ""
+        q, k, v, weights = (activations[name + number] for name in ("q", "k", "v", "weights"))
+        dropped = activations["weights_dropped" + number]
+        dheads = split_heads(djoined[rows], n_head)  # [n, n_embd] -> [n_head, n, d]
+        dq, dk, dv = attention_backward(dheads, q, k, v, weights, scale=scale, dropped=dropped)
+        thirds = [merge_heads(dq), merge_heads(dk), merge_heads(dv)]  # [n, n_embd] each
+        np.concatenate(thirds, axis=-1, out=dqkv[rows])
+    da, grads["attn"]["c_attn"] = dense_backward(dqkv, activations["ln_1"], attn["c_attn"])
+    dx, grads["ln_1"] = norm_backward(da, activations["x"], ln_1, eps)
     return dy + dx, grads
 
 

@@ -1,9 +1,12 @@
-"""GPT-2's forward pass: every formula of the model, one function each.
+"""GPT-2's forward pass as the engine runs it: reference.py's formulas for batches, with a cache.
 
 Activations are `[n_tokens, n_embd]` throughout. A batch is sequences laid end to end in one such
-array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only `gpt2` (the
-last token), `hidden_states` (positions) and `mha` (who may look at whom) ask. With `caches`, piece
-i goes on where sequence i stopped; they are the only thing a kernel writes to.
+array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only positions,
+attention and picking the last token ask. With `caches`, sequence i goes on where it stopped; they
+are the only thing that a kernel writes to.
+
+Formulas come first, each before the one that calls it, from gelu to gpt2. What batches, the cache
+and speed need stands together at the end.
 
 Signatures are those of picoGPT (Jay Mody, "GPT in 60 Lines of NumPy", 2023); the model is
 Radford et al., "Language Models are Unsupervised Multitask Learners", 2019.
@@ -32,7 +35,7 @@ def softmax(x):
 def layer_norm(x, g, b, eps=1e-5):
     """Give every row of x mean 0 and variance 1, then stretch by g and shift by b.
 
-    `[n_tokens, n_embd] -> [n_tokens, n_embd]`, g and b `[n_embd]`. Ba, Kiros & Hinton 2016, eq. 3.
+    `[n_tokens, n_embd] -> [n_tokens, n_embd]`, g and b `[n_embd]`. Ba, Kiros & Hinton 2016, eq. 4.
     """
     n = x.shape[-1]  # sum / n is x.mean, which takes twice as long on a single token
     x = x - x.sum(axis=-1, keepdims=True) / n
@@ -42,22 +45,11 @@ def layer_norm(x, g, b, eps=1e-5):
 
 def linear(x, w, b):
     """Matrix product and bias: `[n_tokens, n_in], [n_in, n_out], [n_out] -> [n_tokens, n_out]`."""
-    few = len(x) <= 64 and w.flags.f_contiguous  # stored column by column: see params.py
-    y = (w.T @ x.T).T if few else x @ w  # the same product, up to 1.5 times as fast
+    if len(x) <= 64 and w.flags.f_contiguous:  # w is stored by columns: see checkpoint/weights.py
+        y = (w.T @ x.T).T  # the same product, up to 1.5 times as fast
+    else:
+        y = x @ w
     y += b  # in place: at this size a second array would cost more than the sum
-    return y
-
-
-def few_rows(f, *arrays, n_rows=64):
-    """Apply an elementwise f to a few rows at a time, so that its temporaries stay in cache.
-
-    Same numbers as f(*arrays); on `[512, 3072]` gelu takes a third of the time.
-    """
-    if len(arrays[0]) <= n_rows:
-        return f(*arrays)
-    y = np.empty_like(arrays[0])
-    for i in range(0, len(y), n_rows):
-        y[i : i + n_rows] = f(*(x[i : i + n_rows] for x in arrays))
     return y
 
 
@@ -74,8 +66,9 @@ def attention(q, k, v, mask, *, scale=None):
     """Every query's average of the values, weighted by how well their keys match the query.
 
     q `[..., n_q, d]`, k and v `[..., n_k, d]`, mask `[n_q, n_k]` -> `[..., n_q, d]`; the mask is
-    added to the scores: 0 where a query may look, -1e10 where it may not. `scale` None is
-    1/sqrt(d). Vaswani et al. 2017, eq. 1. With scores log 0.5, log 0.3 and log 0.2:
+    added to the scores: 0 where a query may look, -1e10 where it may not. `scale` is a number, None
+    is 1/sqrt(d). Vaswani et al. 2017, eq. 1. The lecture's example, with scores log 0.5, log 0.3
+    and log 0.2 and without a mask; in GPT-2 "mouse" could not look at the "computer" after it:
 
     >>> mouse, computer, wireless = [1, 0], [0, 1], [1, 1]
     >>> k, v = np.log([[0.5], [0.3], [0.2]]), np.array([mouse, computer, wireless])
@@ -102,22 +95,6 @@ def causal_mask(n_q, n_k, dtype):
     return (1 - np.tri(n_q, n_k, n_k - n_q, dtype=dtype)) * hidden
 
 
-def cut(lengths, n_tokens):
-    """The slices that `lengths` cuts n_tokens rows into; None is one piece.
-
-    Raises ValueError where the lengths don't add up.
-    """
-    if lengths is None:
-        return [slice(0, n_tokens)]
-    pieces, start = [], 0
-    for n in lengths:
-        pieces.append(slice(start, start + n))
-        start += n
-    if not pieces or start != n_tokens or min(lengths) < 1:
-        raise ValueError(f"lengths {list(lengths)} must be positive and add up to {n_tokens}")
-    return pieces
-
-
 def split_heads(x, n_head):
     """`[n_seq, n_embd] -> [n_head, n_seq, n_embd/n_head]`: each head gets its own columns."""
     return x.reshape(len(x), n_head, -1).swapaxes(0, 1)
@@ -126,6 +103,172 @@ def split_heads(x, n_head):
 def merge_heads(x):
     """`[n_head, n_seq, d] -> [n_seq, n_head*d]`: the way back."""
     return x.swapaxes(0, 1).reshape(x.shape[1], -1)
+
+
+def mha(
+    x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, last_only=False, n_rows=64
+):
+    """Multi-head causal self-attention: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
+
+    Each head attends in its own n_embd/n_head columns, within each sequence, to the present and
+    the past. `caches` is one block's, `[n_sequences]`; `scale` a number. Queries go n_rows at a
+    time: their scores stay in the processor's cache, and most of what the mask would hide is never
+    computed. With last_only, only the last token of each sequence asks: `[n_sequences, n_embd]`.
+    Vaswani et al. 2017, sec. 3.2.2.
+    """
+    # project to queries, keys and values, and give each head its columns
+    qkv = linear(x, **c_attn)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
+    thirds = qkv.reshape(len(x), 3, -1).swapaxes(0, 1)  # [3, n_tokens, n_embd]
+    q, k, v = (split_heads(third, n_head) for third in thirds)  # [n_head, n_tokens, d] each
+
+    chunks = []
+    for i, rows in enumerate(split_by_lengths(lengths, len(x))):
+        # put the past before the sequence's own keys and values
+        keys, values = k[:, rows], v[:, rows]  # [n_head, n_new, d]
+        if caches is not None:
+            keys, values = extend_cache(caches[i], keys, values)  # [n_head, n_past + n_new, d]
+        n_past = keys.shape[1] - (rows.stop - rows.start)
+
+        # attend, a few queries at a time
+        first_query = rows.stop - 1 if last_only else rows.start
+        for start in range(first_query, rows.stop, n_rows):
+            stop = min(start + n_rows, rows.stop)
+            n_k = n_past + stop - rows.start  # the last of these queries looks no further
+            # a single query is its sequence's newest so far: nothing to hide
+            mask = causal_mask(stop - start, n_k, qkv.dtype) if stop - start > 1 else 0.0
+            heads = attention(q[:, start:stop], keys[:, :n_k], values[:, :n_k], mask, scale=scale)
+            chunks.append(merge_heads(heads))  # [n_head, n_rows, d] -> [n_rows, n_embd]
+
+    # join what the heads found, and project back into the residual stream
+    y = np.concatenate(chunks)  # [n_tokens, n_embd]
+    return linear(y, **c_proj)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+
+
+def transformer_block(
+    x, mlp, attn, ln_1, ln_2, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None,
+    last_only=False,
+):
+    """One layer: look at other tokens, then think about each: `[n_tokens, n_embd]` in and out.
+
+    Layer norm comes before each part ("pre-norm") and each part's result is added to what
+    it was given (residual connection). `caches` and `scale` are those of this block, as in `mha`.
+    With last_only, only the last token of each sequence comes out. Radford et al. 2019, sec. 2.3.
+    """
+    a = mha(
+        layer_norm(x, **ln_1, eps=eps), **attn, n_head=n_head, lengths=lengths, caches=caches,
+        scale=scale, last_only=last_only,
+    )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    if last_only:
+        x = x[last_rows(lengths, len(x))]  # [n_tokens, n_embd] -> [n_sequences, n_embd]
+    x = x + a
+    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act)  # [n_tokens, n_embd], both
+
+
+def hidden_states(
+    inputs, wte, wpe, blocks, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None,
+    last_only=False,
+):
+    """Embed the tokens and run them through the blocks: ids `[n_tokens]` -> `[n_tokens, n_embd]`.
+
+    What comes out has not passed ln_f. `caches` is `[n_sequences][n_layer]`, `scale` a list of one
+    number for each block. With last_only, the last block gives the last token of each sequence
+    alone: `[n_sequences, n_embd]`. Raises ValueError when a sequence is longer than wpe.
+
+    "I love deep learning" as the lecture has it, with sinusoids (Vaswani et al. 2017, sec. 3.5) for
+    wpe; GPT-2 learns its wpe instead: the rows then are whatever serves the prediction best. (The
+    lecture's slide cuts digits off where these are rounded: 2.79, 2.30, 2.69 and 2.59.)
+
+    >>> wte = np.array([[1.2, 1.3, 1.4, 1.9], [1.3, 1.4, 1.5, 1.8],
+    ...                 [1.4, 1.5, 1.6, 1.7], [1.5, 1.6, 1.6, 1.6]])
+    >>> angle = np.outer(range(4), [1, 0.01])  # position / 10000^(2i / d_model), d_model = 4
+    >>> wpe = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(4, 4)
+    >>> hidden_states([0, 1, 2, 3], wte, wpe, blocks=[], n_head=1).round(2)
+    array([[1.2 , 2.3 , 1.4 , 2.9 ],
+           [2.14, 1.94, 1.51, 2.8 ],
+           [2.31, 1.08, 1.62, 2.7 ],
+           [1.64, 0.61, 1.63, 2.6 ]])
+    """
+    where = positions(lengths, caches, len(inputs), n_ctx=len(wpe))  # [n_tokens]
+    x = wte[inputs] + wpe[where]  # [n_tokens] -> [n_tokens, n_embd]
+    for i, block in enumerate(blocks):
+        x = transformer_block(
+            x, **block, n_head=n_head, lengths=lengths, eps=eps, act=act,
+            caches=None if caches is None else [cache[i] for cache in caches],
+            scale=None if scale is None else scale[i],
+            last_only=last_only and i == len(blocks) - 1,
+        )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    if last_only and not blocks:
+        x = x[last_rows(lengths, len(x))]
+    return x
+
+
+def gpt2(
+    inputs, wte, wpe, blocks, ln_f, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu,
+    scale=None, lm_head=None, last_only=False,
+):
+    """Logits for what follows every token: ids `[n_tokens]` -> logits `[n_tokens, n_vocab]`.
+
+    With last_only, for what follows each sequence: `[n_sequences, n_vocab]`. `caches` is
+    `[n_sequences][n_layer]`, from `new_cache`; `scale` None or a list, one number for each block;
+    `lm_head` `[n_vocab, n_embd]` None is wte, the tied output. Radford et al. 2019; tied output:
+    Press & Wolf 2017. Raises ValueError when a sequence is longer than wpe.
+    """
+    x = hidden_states(
+        inputs, wte, wpe, blocks, n_head, lengths=lengths, caches=caches, eps=eps, act=act,
+        scale=scale, last_only=last_only,
+    )  # [n_tokens] -> [n_tokens, n_embd], or [n_sequences, n_embd]
+    x = layer_norm(x, **ln_f, eps=eps)
+    return x @ (wte if lm_head is None else lm_head).T  # [.., n_embd] -> [.., n_vocab]
+
+
+# What batches, the cache and speed need
+
+
+def split_by_lengths(lengths, n_tokens):
+    """The slices that `lengths` cuts n_tokens rows into; None is one sequence.
+
+    Raises ValueError where the lengths don't add up.
+    """
+    if lengths is None:
+        return [slice(0, n_tokens)]
+    slices, start = [], 0
+    for n in lengths:
+        slices.append(slice(start, start + n))
+        start += n
+    if not slices or start != n_tokens or min(lengths) < 1:
+        raise ValueError(f"lengths {list(lengths)} must be positive and add up to {n_tokens}")
+    return slices
+
+
+def last_rows(lengths, n_tokens):
+    """Where the last token of each sequence stands: a list `[n_sequences]`."""
+    return [rows.stop - 1 for rows in split_by_lengths(lengths, n_tokens)]
+
+
+def positions(lengths, caches, n_tokens, n_ctx):
+    """Where in its sequence every token stands `[n_tokens]`; a cached sequence goes on counting.
+
+    Raises ValueError where there are more or fewer caches than sequences, and for a position that
+    is not below n_ctx.
+    """
+    slices = split_by_lengths(lengths, n_tokens)
+    pasts = [0] * len(slices) if caches is None else [cache[0]["length"] for cache in caches]
+    if len(pasts) != len(slices):
+        raise ValueError(f"{len(slices)} sequences but {len(pasts)} caches")
+    steps = [np.arange(past, past + rows.stop - rows.start) for past, rows in zip(pasts, slices)]
+    where = np.concatenate(steps)
+    if where.max() >= n_ctx:
+        raise ValueError(f"position {where.max()} is past the {n_ctx} that the model has")
+    return where
+
+
+def new_cache(n_layer, n_head, n_ctx, d_head, dtype=np.float32):
+    """An empty cache for one sequence: for each block, room for n_ctx keys and values."""
+    shape = (n_head, n_ctx, d_head)
+    return [
+        {"k": np.empty(shape, dtype), "v": np.empty(shape, dtype), "length": 0}
+        for _ in range(n_layer)
+    ]
 
 
 def extend_cache(cache, k, v):
@@ -141,110 +284,14 @@ def extend_cache(cache, k, v):
     return cache["k"][:, :end], cache["v"][:, :end]
 
 
-def mha(x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, n_rows=64):
-    """Multi-head causal self-attention: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
+def few_rows(f, *arrays, n_rows=64):
+    """Apply an elementwise f to a few rows at a time, so that temporaries stay in cache.
 
-    Each head attends in its own n_embd/n_head columns, within each sequence, to the present and
-    the past. Queries go n_rows at a time: their scores stay in cache, and most of what the mask
-    would hide is never computed. Vaswani et al. 2017, sec. 3.2.2.
+    Same numbers as f(*arrays); on `[512, 3072]` gelu takes a third of the time.
     """
-    qkv = linear(x, **c_attn)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
-    thirds = qkv.reshape(len(x), 3, -1).swapaxes(0, 1)  # [3, n_tokens, n_embd]
-    q, k, v = (split_heads(third, n_head) for third in thirds)
-    y = np.empty_like(x, dtype=qkv.dtype)
-    for i, piece in enumerate(cut(lengths, len(x))):
-        keys, values = k[:, piece], v[:, piece]  # [n_head, n_new, d]
-        if caches is not None:
-            keys, values = extend_cache(caches[i], keys, values)
-        n_past = keys.shape[1] - (piece.stop - piece.start)
-        for start in range(piece.start, piece.stop, n_rows):
-            stop = min(start + n_rows, piece.stop)
-            n_k = n_past + stop - piece.start  # a query looks no further than itself
-            # a single query is its sequence's newest so far: nothing to hide
-            mask = causal_mask(stop - start, n_k, qkv.dtype) if stop - start > 1 else 0.0
-            heads = attention(q[:, start:stop], keys[:, :n_k], values[:, :n_k], mask, scale=scale)
-            y[start:stop] = merge_heads(heads)  # [n_head, n_rows, d] -> [n_rows, n_embd]
-    return linear(y, **c_proj)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
-
-
-def transformer_block(
-    x, mlp, attn, ln_1, ln_2, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None
-):
-    """One layer: look at other tokens, then think about each: `[n_tokens, n_embd]` in and out.
-
-    Layer norm comes before each part ("pre-norm") and each part's result is added to what
-    it was given (residual connection). Radford et al. 2019, sec. 2.3.
-    """
-    options = {"lengths": lengths, "caches": caches, "scale": scale}
-    x = x + mha(layer_norm(x, **ln_1, eps=eps), **attn, n_head=n_head, **options)
-    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act)  # [n_tokens, n_embd], both
-
-
-def new_cache(n_layer, n_head, n_ctx, d_head, dtype=np.float32):
-    """An empty cache for one sequence: for each block, room for n_ctx keys and values."""
-    shape = (n_head, n_ctx, d_head)
-    return [
-        {"k": np.empty(shape, dtype), "v": np.empty(shape, dtype), "length": 0}
-        for _ in range(n_layer)
-    ]
-
-
-def positions(lengths, caches, n_tokens):
-    """Where in its sequence every token stands `[n_tokens]`; a cached sequence goes on counting."""
-    pieces = cut(lengths, n_tokens)
-    pasts = [0] * len(pieces) if caches is None else [cache[0]["length"] for cache in caches]
-    if len(pasts) != len(pieces):
-        raise ValueError(f"{len(pieces)} sequences but {len(pasts)} caches")
-    steps = [np.arange(past, past + p.stop - p.start) for past, p in zip(pasts, pieces)]
-    return np.concatenate(steps)
-
-
-def gpt2(
-    inputs, wte, wpe, blocks, ln_f, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu,
-    scale=None, lm_head=None, last_only=False,
-):
-    """Scores for what follows every token: ids `[n_tokens]` -> logits `[n_tokens, n_vocab]`.
-
-    With last_only, for what follows each sequence: `[n_sequences, n_vocab]`. `scale` is None or a
-    list, one number for each block; `lm_head` `[n_vocab, n_embd]` None is wte, the tied output.
-    Radford et al. 2019; tied output: Press & Wolf 2017. Raises ValueError when a sequence is
-    longer than wpe.
-    """
-    options = {"lengths": lengths, "caches": caches, "eps": eps, "act": act, "scale": scale}
-    x = hidden_states(inputs, wte, wpe, blocks, n_head, **options)  # [n_tokens] -> [.., n_embd]
-    if last_only:
-        x = x[[piece.stop - 1 for piece in cut(lengths, len(x))]]  # [n_sequences, n_embd]
-    x = layer_norm(x, **ln_f, eps=eps)
-    return x @ (wte if lm_head is None else lm_head).T  # [.., n_embd] -> [.., n_vocab]
-
-
-def hidden_states(
-    inputs, wte, wpe, blocks, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None
-):
-    """Embed the tokens and run them through the blocks: ids `[n_tokens]` -> `[n_tokens, n_embd]`.
-
-    What comes out has not passed ln_f. Raises ValueError when a sequence is longer than wpe.
-    "I love deep learning" as the lecture has it, with sinusoids (Vaswani et al. 2017, sec. 3.5) for
-    wpe; GPT-2 learns its wpe instead: the rows then are whatever serves the prediction best.
-
-    >>> wte = np.array([[1.2, 1.3, 1.4, 1.9], [1.3, 1.4, 1.5, 1.8],
-    ...                 [1.4, 1.5, 1.6, 1.7], [1.5, 1.6, 1.6, 1.6]])
-    >>> angle = np.outer(range(4), [1, 0.01])  # position / 10000^(2i / d_model), d_model = 4
-    >>> wpe = np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(4, 4)
-    >>> hidden_states([0, 1, 2, 3], wte, wpe, blocks=[], n_head=1).round(2)
-    array([[1.2 , 2.3 , 1.4 , 2.9 ],
-           [2.14, 1.94, 1.51, 2.8 ],
-           [2.31, 1.08, 1.62, 2.7 ],
-           [1.64, 0.61, 1.63, 2.6 ]])
-    """
-    where = positions(lengths, caches, len(inputs))
-    if where.max() >= len(wpe):
-        raise ValueError(f"position {where.max()} is past the {len(wpe)} that the model has")
-    x = wte[inputs] + wpe[where]  # [n_tokens] -> [n_tokens, n_embd]
-    for i, block in enumerate(blocks):
-        x = transformer_block(
-            x, **block, n_head=n_head, lengths=lengths, eps=eps, act=act,
-            caches=None if caches is None else [cache[i] for cache in caches],
-            scale=None if scale is None else scale[i],
-        )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
-    return x
+    if len(arrays[0]) <= n_rows:
+        return f(*arrays)
+    y = np.empty_like(arrays[0])
+    for i in range(0, len(y), n_rows):
+        y[i : i + n_rows] = f(*(x[i : i + n_rows] for x in arrays))
+    return y

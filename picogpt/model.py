@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,6 @@ from picogpt.checkpoint.config import Config, load_config, save_config
 from picogpt.checkpoint.generation_config import load_generation_config
 from picogpt.checkpoint.hub import TINY_FOLDERS, resolve_model
 from picogpt.checkpoint.weights import load_params, save_params
-from picogpt.gradients import block_forward
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
 from picogpt.tools.errors import CheckpointError, TextError
@@ -98,39 +96,10 @@ def logits(model, ids, lengths=None, caches=None, last_only=False):
     the last row of each. Raises TextError for ids outside the vocabulary, ValueError for lengths
     that don't add up or a sequence longer than n_ctx.
     """
-    ids = check_ids(ids, model.config)
-    if last_only and caches and len(ids) > len(caches):
-        return last_logits(model, ids, lengths, caches)
     return kernels.gpt2(
-        ids, **model.params, **model.config.kernel_options, lengths=lengths, caches=caches,
-        last_only=last_only,
+        check_ids(ids, model.config), **model.params, **model.config.kernel_options,
+        lengths=lengths, caches=caches, last_only=last_only,
     )  # fmt: skip
-
-
-def last_logits(model, ids, lengths, caches):
-    """`kernels.gpt2` with last_only and caches, less what nobody needs: `[n_sequences, n_vocab]`.
-
-    In the last block, all tokens but each sequence's last give their keys and values to the caches,
-    and nothing else: a fourteenth of 124M's work is saved, a fifth of tiny's.
-    """
-    params, options, n = model.params, model.config.kernel_options, model.config.n_embd
-    x = kernels.hidden_states(
-        ids, params["wte"], params["wpe"], params["blocks"][:-1], lengths=lengths, caches=caches,
-        **options,
-    )  # [n_tokens] -> [n_tokens, n_embd]
-    block, eps, n_head = params["blocks"][-1], options["eps"], options["n_head"]
-    caches, options["scale"] = [cache[-1] for cache in caches], options["scale"][-1]
-    w, b = (block["attn"]["c_attn"][name][..., n:] for name in "wb")  # of keys and values
-    kv = kernels.linear(kernels.layer_norm(x, **block["ln_1"], eps=eps), w, b)  # [.., 2*n_embd]
-    k, v = (kernels.split_heads(half, n_head) for half in np.split(kv, 2, axis=-1))
-    pieces = kernels.cut(lengths, len(x))
-    for piece, cache in zip(pieces, caches):
-        before = slice(piece.start, piece.stop - 1)
-        kernels.extend_cache(cache, k[:, before], v[:, before])
-    x = x[[piece.stop - 1 for piece in pieces]]  # [n_sequences, n_embd]
-    x = kernels.transformer_block(x, **block, lengths=[1] * len(x), caches=caches, **options)
-    x = kernels.layer_norm(x, **params["ln_f"], eps=eps)
-    return x @ params.get("lm_head", params["wte"]).T  # [.., n_embd] -> [.., n_vocab]
 
 
 def loss_and_gradients(
@@ -153,8 +122,7 @@ def loss_and_gradients(
     if not 0 <= dropout < 1 or (dropout and rng is None):
         raise ValueError(f"dropout is {dropout}: it must be 0 or more, below 1, and needs an rng")
     return backprop.loss_and_gradients(
-        model.params, ids, targets, **model.config.kernel_options,
-        act_backward=model.config.act_backward, lengths=lengths,
+        model.params, ids, targets, model.config, lengths=lengths,
         first_trained_block=first_trained_block, dropout=dropout, rng=rng,
     )  # fmt: skip
 
@@ -162,32 +130,32 @@ def loss_and_gradients(
 def trace(model, ids, edit=None):
     """Every intermediate of one forward pass, {name: array}, from the functions that training uses.
 
-    wte, wpe `[n_tokens, n_embd]`, what `gradients.block_forward` notes as blocks.0.x, blocks.0.q,
-    ..., ln_f and logits. With `edit(name, array) -> array` every value can be changed on its way;
-    it is a copy, so that writing into it is safe. Raises TextError for ids outside the vocabulary,
-    ValueError for an edit of another shape or more ids than n_ctx.
+    wte, wpe `[n_tokens, n_embd]`, what `gradients.block_forward` names of each block as blocks.0.x,
+    blocks.0.q, ..., ln_f and logits. With `edit(name, array) -> array` every value can be changed
+    on its way; it is a copy, so that writing into it is safe. Raises TextError for ids outside the
+    vocabulary, ValueError for an edit of another shape or more ids than n_ctx.
     """
-    ids, seen = check_ids(ids, model.config), {}
-    if len(ids) > model.config.n_ctx:
-        raise ValueError(f"{len(ids)} tokens are more than the model's {model.config.n_ctx}")
+    params, config, activations = model.params, model.config, {}
+    ids = check_ids(ids, config)
+    if len(ids) > config.n_ctx:
+        raise ValueError(f"{len(ids)} tokens are more than the model's {config.n_ctx}")
 
-    def note(name, array, prefix=""):
-        name = prefix + name
+    def hook(name, array):
         if name.endswith("_dropped"):  # dropout's masks: there is none here
             return array
         if edit is not None:
             shape, array = array.shape, np.asarray(edit(name, array.copy()), array.dtype)
             if array.shape != shape:
                 raise ValueError(f"edit made {list(array.shape)} of {name}, which is {list(shape)}")
-        seen[name] = array
+        activations[name] = array
         return array
 
-    options = model.config.kernel_options
-    scales, eps, params = options.pop("scale"), options["eps"], model.params
-    x = note("wte", params["wte"][ids]) + note("wpe", params["wpe"][: len(ids)].copy())
-    for i, (block, scale) in enumerate(zip(params["blocks"], scales)):
-        note_block = partial(note, prefix=f"blocks.{i}.")
-        x = block_forward(x, **block, note=note_block, scale=scale, **options)
-    x = note("ln_f", kernels.layer_norm(x, **params["ln_f"], eps=eps))
-    note("logits", x @ params.get("lm_head", params["wte"]).T)  # [n_tokens, n_vocab]
-    return seen
+    x = backprop.stack_forward(params, ids, config, hook)  # [n_tokens] -> [n_tokens, n_embd]
+    x = hook("ln_f", kernels.layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon))
+    hook("logits", x @ output_matrix(params).T)  # [n_tokens, n_embd] -> [n_tokens, n_vocab]
+    return activations
+
+
+def output_matrix(params):
+    """What turns activations into logits `[n_vocab, n_embd]`: lm_head, or wte where it is tied."""
+    return params.get("lm_head", params["wte"])

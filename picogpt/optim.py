@@ -60,7 +60,7 @@ def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
 
 def chunks(*arrays):
     """The same few numbers of every array at a time, as views that can be written to."""
-    if not arrays[-1].flags.c_contiguous:  # stored column by column: see params.py
+    if not arrays[-1].flags.c_contiguous:  # stored column by column: see checkpoint/weights.py
         arrays = [a.T for a in arrays]
     if not all(a.flags.c_contiguous for a in arrays[1:]):
         raise ValueError("parameters and moments must be contiguous arrays")

@@ -45,10 +45,11 @@ def train_sonnets(model, poems, *, first=0, report=None, seed=0, dropout=0.1, **
     def gradients(part, batch, rng):
         loss, grads = loss_and_gradients(
             params, np.concatenate([inputs[i] for i in part]),
-            np.concatenate([targets[i] for i in part]), lengths=[len(inputs[i]) for i in part],
+            np.concatenate([targets[i] for i in part]), config,
+            lengths=[len(inputs[i]) for i in part],
             hidden=np.concatenate([hidden[i] for i in part]) if first else None,
             n_scored=sum(len(inputs[i]) for i in batch), first_trained_block=first,
-            dropout=dropout, rng=rng, act_backward=config.act_backward, **config.kernel_options,
+            dropout=dropout, rng=rng,
         )  # fmt: skip
         grads["blocks"] = grads["blocks"][first:]
         return loss, {name: grads[name] for name in trained}

@@ -111,8 +111,7 @@ def test_frozen_is_not_differentiated_and_changes_nothing_else(first, tied):
 
 def test_activations_kept_from_an_earlier_pass():
     model = small_model()
-    options = {**model.config.kernel_options, "lengths": LENGTHS, "first_trained_block": 1}
-    options["act_backward"] = model.config.act_backward
+    options = {"config": model.config, "lengths": LENGTHS, "first_trained_block": 1}
     seen = picogpt.trace(model, IDS[:4])["blocks.1.x"]
     parts = [seen, *(picogpt.trace(model, ids)["blocks.1.x"] for ids in (IDS[4:5], IDS[5:]))]
     loss, wanted = backprop.loss_and_gradients(model.params, IDS, TARGETS, **options)
@@ -128,7 +127,6 @@ def test_a_batch_is_its_sequences_and_its_parts():
     """Each sequence alone, weighted by what it scores, or as a part of the batch's mean."""
     model = small_model()
     loss, wanted = picogpt.loss_and_gradients(model, IDS, TARGETS, LENGTHS)
-    options = {**model.config.kernel_options, "act_backward": model.config.act_backward}
     n_scored, losses, alone, parts = 5, np.zeros(2), None, None
     for piece in (slice(0, 4), slice(4, 5), slice(5, 7)):
         ids, targets = IDS[piece], TARGETS[piece]
@@ -137,7 +135,7 @@ def test_a_batch_is_its_sequences_and_its_parts():
         alone = accumulate(alone, grads, float(share))
         losses[0] += part_loss * share
         part_loss, grads = backprop.loss_and_gradients(
-            model.params, ids, targets, n_scored=n_scored, **options
+            model.params, ids, targets, model.config, n_scored=n_scored
         )
         parts = accumulate(parts, grads)
         losses[1] += part_loss
@@ -196,12 +194,12 @@ def test_dropout_is_in_trained_blocks_alone_and_of_the_given_generator():
 
 def test_dropout_reaches_the_embeddings():
     model = tiny_model()
-    options = model.config.kernel_options
-    rng = np.random.default_rng(0)
-    _, seen = backprop.stack_forward(model.params, IDS[:4], dropout=0.5, rng=rng, **options)
+    rng, kept = np.random.default_rng(0), {}
+    hook = backprop.keep_activations(kept)
+    backprop.stack_forward(model.params, IDS[:4], model.config, hook, dropout=0.5, rng=rng)
     x = model.params["wte"][IDS[:4]] + model.params["wpe"][:4]
-    assert np.allclose(seen["blocks"][0]["x"], x * seen["embd_dropped"])
-    assert not seen["embd_dropped"].all()
+    assert np.allclose(kept["blocks.0.x"], x * kept["embd_dropped"])
+    assert not kept["embd_dropped"].all()
 
 
 def test_nothing_that_is_given_is_written_to():
@@ -271,7 +269,7 @@ def test_cross_entropy_against_central_differences(n_scored):
 def test_logits_a_few_at_a_time_are_the_whole(n_logits, monkeypatch):
     x, w = draw(7, 4), draw(9, 4)
     whole = backprop.cross_entropy(x, TARGETS, w)
-    monkeypatch.setattr(backprop, "N_LOGITS", n_logits)
+    monkeypatch.setattr(backprop, "MAX_LOGITS", n_logits)
     for found, wanted in zip(backprop.cross_entropy(x, TARGETS, w), whole, strict=True):
         assert np.allclose(found, wanted, rtol=1e-12)
     loss, dx, dw = backprop.cross_entropy(x, TARGETS, w, frozen=True)
@@ -286,7 +284,7 @@ def test_logits_become_their_gradient_and_do_not_overflow():
     expected = [0.0, -np.log(e[2] / e.sum()), np.log(3.0)]
     for n_rows in (1, 5, 36, 100):
         changed = logits.copy()
-        loss = backprop.softmax_cross_entropy(changed, targets, n_rows)
+        loss = backprop.softmax_cross_entropy_in_place(changed, targets, n_rows)
         assert loss == pytest.approx(12 * sum(expected), rel=1e-6)
         rows = [[0, 0, 0], e / e.sum() - [0, 0, 1], [1 / 3, -2 / 3, 1 / 3]]
         assert np.allclose(changed, rows * 12, atol=1e-6)
@@ -312,14 +310,15 @@ def test_a_frozen_head_gets_no_gradient_of_its_own():
 
 
 def test_memory_falls_as_the_gradients_grow():
-    model = small_model(n_layer=3)
-    options = model.config.kernel_options
-    x, seen = backprop.stack_forward(model.params, IDS, lengths=LENGTHS, **options)
-    held = [set(block) for block in seen["blocks"]]
-    assert all("weights" in names and not names & backprop.UNUSED for names in held)
-    options.pop("act")
-    backprop.stack_backward(x, seen, model.params, lengths=LENGTHS, **options)
-    assert seen["blocks"] == []
+    model, kept = small_model(n_layer=3), {}
+    params, config = model.params, model.config
+    hook = backprop.keep_activations(kept)
+    x = backprop.stack_forward(params, IDS, config, hook, lengths=LENGTHS)
+    own_names = {name.split(".")[2] for name in kept if name.startswith("blocks.")}
+    assert "weights" in own_names and not own_names & backprop.UNUSED
+    assert {f"blocks.{i}.weights.{n}" for i in range(3) for n in (1, 2)} <= kept.keys()
+    backprop.stack_backward(x, kept, params, IDS, config, lengths=LENGTHS)
+    assert kept.keys() == {"embd_dropped"}
 
 
 def test_embedding_backward_adds_where_a_row_is_used_again():

@@ -107,7 +107,7 @@ def test_block(options):
 
     def run(x, seen):
         return block_forward(
-            x, **params, n_head=3, note=lambda name, array: seen.setdefault(name, array), act=act,
+            x, **params, n_head=3, hook=lambda name, array: seen.setdefault(name, array), act=act,
             dropout=dropout, rng=np.random.default_rng(5), **options,
         )  # fmt: skip
 
@@ -138,7 +138,7 @@ def test_the_pass_that_remembers_is_the_kernels(options):
         names.append(name)
         return array
 
-    y = block_forward(x, **params, n_head=3, note=note, **options)
+    y = block_forward(x, **params, n_head=3, hook=note, **options)
     expected = kernels.transformer_block(x, **params, n_head=3, **options)
     assert y.dtype == np.float32 and np.abs(y - expected).max() < 1e-5
     assert len(names) == len(set(names))
@@ -150,7 +150,7 @@ def test_backward_keeps_float32():
     params = random_params(CONFIG)["blocks"][0]
     x, dy = draw(2, 6, CONFIG.n_embd).astype(np.float32)
     seen, rng = {}, np.random.default_rng(0)
-    block_forward(x, **params, n_head=3, note=seen.setdefault, dropout=0.2, rng=rng)
+    block_forward(x, **params, n_head=3, hook=seen.setdefault, dropout=0.2, rng=rng)
     dx, grads = block_backward(dy, seen, **params, n_head=3)
     assert {a.dtype for a in tree_leaves([dx, grads, list(seen.values())])} == {x.dtype}
 
@@ -177,7 +177,7 @@ def test_the_attention_weights_the_feed_forward_and_the_residuals_are_dropped():
     params, rng = random_params(CONFIG)["blocks"][0], np.random.default_rng(0)
     x, seen = draw(6, CONFIG.n_embd).astype(np.float32), {}
     options = {"lengths": LENGTHS, "dropout": 0.5, "rng": rng}
-    block_forward(x, **params, n_head=3, note=seen.setdefault, **options)
+    block_forward(x, **params, n_head=3, hook=seen.setdefault, **options)
     assert {name: mask.shape for name, mask in seen.items() if "_dropped" in name} == {
         "weights_dropped": (3, 3, 3),
         "weights_dropped.1": (3, 1, 1),

@@ -6,7 +6,7 @@ from models import small_model
 
 import picogpt
 from picogpt import kernels
-from picogpt.backprop import stack_forward
+from picogpt.backprop import keep_activations, stack_forward
 from picogpt.tools.errors import TextError
 
 A = [5, 17, 3, 200, 5, 40, 41]
@@ -71,12 +71,13 @@ def test_names_hold_what_they_say():
 def test_sees_what_training_sees():
     model = small_model()
     seen = picogpt.trace(model, A)
-    _, kept = stack_forward(model.params, np.array(A), **model.config.kernel_options)
-    for i, block in enumerate(kept["blocks"]):
-        names = [name for name in block if not name.endswith("_dropped")]
-        assert {"x", "q", "k", "v", "weights", "c_fc"} <= set(names)
-        for name in names:
-            np.testing.assert_array_equal(seen[f"blocks.{i}.{name}"], block[name])
+    kept = {}
+    stack_forward(model.params, np.array(A), model.config, keep_activations(kept))
+    names = [name for name in kept if not name.endswith("_dropped")]
+    used = ("x", "q", "k", "v", "weights", "c_fc")
+    assert {f"blocks.{i}.{name}" for i in range(2) for name in used} <= set(names)
+    for name in names:
+        np.testing.assert_array_equal(seen[name], kept[name])
 
 
 def test_an_edit_that_changes_nothing():

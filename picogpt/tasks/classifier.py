@@ -2,9 +2,15 @@
 
 import numpy as np
 
-from picogpt.backprop import softmax_cross_entropy, stack_backward, stack_forward
-from picogpt.gradients import dropout_mask, linear_backward
-from picogpt.kernels import linear
+from picogpt.backprop import (
+    keep_activations,
+    softmax_cross_entropy_in_place,
+    stack_backward,
+    stack_forward,
+)
+from picogpt.gradients import dropout_mask, linear_backward, norm_backward
+from picogpt.kernels import layer_norm, linear
+from picogpt.model import output_matrix
 from picogpt.tasks.features import features, pooled, token_weights
 from picogpt.tasks.metrics import metrics
 from picogpt.tasks.regression import hold_back
@@ -19,7 +25,7 @@ def new_head(n_embd, n_classes, seed):
 
 def cloze_head(params, answers):
     """The model's own output as a head: what it has for the answers' tokens."""
-    w = params.get("lm_head", params["wte"])[answers].T  # [n_embd, n_classes]
+    w = output_matrix(params)[answers].T  # [n_embd, n_classes]
     return {"w": np.ascontiguousarray(w), "b": np.zeros(len(answers), w.dtype)}
 
 
@@ -32,24 +38,26 @@ def classifier_gradients(
     They are those of {head, blocks, ln_f} and, where `first` is 0, {wte, wpe}; blocks below `first`
     are frozen, and `hidden` is what enters block `first`, as in backprop.stack_forward.
     """
-    lengths, config = [len(ids) for ids in sequences], model.config
-    options = {"lengths": lengths, "first_trained_block": first}
-    x, seen = stack_forward(
-        model.params, np.concatenate(sequences), hidden=hidden, dropout=dropout, rng=rng,
-        **options, **config.kernel_options,
+    params, config, activations = model.params, model.config, {}
+    ids, lengths = np.concatenate(sequences), [len(ids) for ids in sequences]
+    x = stack_forward(
+        params, ids, config, keep_activations(activations), lengths=lengths,
+        first_trained_block=first, hidden=hidden, dropout=dropout, rng=rng,
     )  # [n_tokens] -> [n_tokens, n_embd]
+    y = layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon)  # [n_tokens, n_embd]
     mask = dropout_mask((len(lengths), config.n_embd), head_dropout, rng, x.dtype)
-    vectors = pooled(x, lengths, pool) * mask  # [n_tokens, n_embd] -> [n_sequences, n_embd]
+    vectors = pooled(y, lengths, pool) * mask  # [n_tokens, n_embd] -> [n_sequences, n_embd]
     dlogits = linear(vectors, **head)  # [n_sequences, n_embd] -> [n_sequences, n_classes]
-    loss = softmax_cross_entropy(dlogits, labels) / n  # the logits become their gradient
+    loss = softmax_cross_entropy_in_place(dlogits, labels) / n  # the logits become their gradient
     dvectors, dw, db = linear_backward(dlogits / n, vectors, head["w"])
     grads = {"head": {"w": dw, "b": db}}
     if not head_only:
         weights = token_weights(lengths, pool, x.dtype)
-        dx = np.repeat(dvectors * mask, lengths, axis=0) * weights  # [n_tokens, n_embd]
-        options |= {"eps": config.layer_norm_epsilon, "act_backward": config.act_backward}
-        options["scale"] = config.scales
-        grads |= stack_backward(dx, seen, model.params, config.n_head, **options)
+        dy = np.repeat(dvectors * mask, lengths, axis=0) * weights  # [n_tokens, n_embd]
+        dx, grads["ln_f"] = norm_backward(dy, x, params["ln_f"], config.layer_norm_epsilon)
+        grads |= stack_backward(
+            dx, activations, params, ids, config, lengths=lengths, first_trained_block=first
+        )
     return loss, grads
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from picogpt.generation import prompt_ids
-from picogpt.kernels import cut, hidden_states, layer_norm
+from picogpt.kernels import hidden_states, layer_norm, split_by_lengths
 from picogpt.model import Model, load
 from picogpt.tools.cores import blas_threads, cores
 from picogpt.tools.errors import NotFiniteError, PicoGPTError
@@ -147,7 +147,7 @@ def features(
     order = np.concatenate(batches)
     rows = lengths[order] if pool == "tokens" else np.ones(len(order), int)
     n_rows, n_embd = rows.sum(), model.config.n_embd
-    pieces = cut(rows, n_rows)  # where each sequence, in that order, has its rows
+    pieces = split_by_lengths(rows, n_rows)  # where each sequence, in that order, has its rows
     if keep is not None:
         said = repr((model.config, layer, pool, N_TOKENS)).encode()
         name = fingerprint(said, lengths, np.concatenate(sequences), model.params)

@@ -6,7 +6,7 @@ from itertools import chain
 
 import numpy as np
 
-from picogpt.backprop import softmax_cross_entropy
+from picogpt.backprop import softmax_cross_entropy_in_place
 from picogpt.generation import prompt_ids
 from picogpt.model import logits
 from picogpt.tools.errors import NotFiniteError
@@ -120,7 +120,7 @@ def text_loss(model, chunks, special_tokens=False):
         n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
         if n_new:
             scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
-            loss += softmax_cross_entropy(scores, window[-n_new:])
+            loss += softmax_cross_entropy_in_place(scores, window[-n_new:])
             n_tokens += n_new
     if not math.isfinite(loss):
         raise NotFiniteError(f"{model.name} gives a text the loss {loss}, which is no number")

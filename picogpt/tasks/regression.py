@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from picogpt.backprop import softmax_cross_entropy
+from picogpt.backprop import softmax_cross_entropy_in_place
 from picogpt.kernels import linear
 from picogpt.tools.errors import DataError
 from picogpt.training.fit import fit
@@ -41,7 +41,7 @@ def softmax_regression(
     def gradients(part, batch, rng):  # noqa: ARG001 - nothing is random
         rows, share = x[part].astype(np.float32), len(part) / len(batch)
         d = linear(rows, **turned)  # [n, n_in] -> [n, n_classes]
-        loss = softmax_cross_entropy(d, labels[part]) / len(batch)  # the logits become n * d
+        loss = softmax_cross_entropy_in_place(d, labels[part]) / len(batch)  # d: now the gradient
         d /= len(batch)
         loss += share * penalty / 2 * float((turned["w"] ** 2).sum())
         return loss, {"w": rows.T @ d + share * penalty * turned["w"], "b": d.sum(axis=0)}
@@ -70,7 +70,7 @@ def choose_penalty(x, labels, n_classes, seed):
             x[~held], labels[~held], n_classes, penalty, epochs=10, seed=seed
         )
         logits = linear(x[held].astype(np.float32), **head)
-        losses.append(softmax_cross_entropy(logits, labels[held]))
+        losses.append(softmax_cross_entropy_in_place(logits, labels[held]))
     return PENALTIES[int(np.argmin(losses))]
 
 

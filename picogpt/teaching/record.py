@@ -8,6 +8,7 @@ import re
 import numpy as np
 
 from picogpt.kernels import layer_norm, softmax
+from picogpt.model import output_matrix
 
 SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "u1")
 N_SHOWN = 16  # components of a vector that are shown
@@ -54,7 +55,7 @@ def logit_lens(model, x):
     that the whole model puts first. The idea: nostalgebraist 2020, "interpreting GPT".
     """
     x = layer_norm(x, **model.params["ln_f"], eps=model.config.layer_norm_epsilon)
-    logits = x @ model.params.get("lm_head", model.params["wte"]).T  # [n_layer + 1, n_vocab]
+    logits = x @ output_matrix(model.params).T  # [n_layer + 1, n_vocab]
     rows = softmax(logits[:, : model.encoder.n_vocab].astype(np.float64))
     first = rows[-1].argmax()
     return [

@@ -71,7 +71,7 @@ def valid_loss(model, n_ctx, tokens, lines=None):
     starts = np.arange(0, max(len(tokens) - n_ctx, 1), n_ctx)[:VALID_WINDOWS]
     for start in starts if lines is None else next_lines(starts, lines, len(tokens) - n_ctx):
         window = tokens[start : start + n_ctx + 1]
-        loss += backprop.softmax_cross_entropy(logits(model, window[:-1]), window[1:])
+        loss += backprop.softmax_cross_entropy_in_place(logits(model, window[:-1]), window[1:])
         n_tokens += len(window) - 1
         n_bytes += len(model.encoder.decode_bytes(window[1:].tolist()))
     return loss / n_tokens, loss / math.log(2) / n_bytes
@@ -110,8 +110,8 @@ def train_step(model, state, windows, step, recipe, summed):
     def part_gradients(part):
         rows, rng = part
         return backprop.loss_and_gradients(
-            model.params, rows[:, :-1].ravel(), rows[:, 1:].ravel(), **model.config.kernel_options,
-            act_backward=model.config.act_backward, lengths=[n_ctx] * len(rows),
+            model.params, rows[:, :-1].ravel(), rows[:, 1:].ravel(), model.config,
+            lengths=[n_ctx] * len(rows),
             first_trained_block=recipe.first_trained_block, n_scored=n_rows * n_ctx,
             dropout=recipe.dropout, rng=rng,
         )  # fmt: skip

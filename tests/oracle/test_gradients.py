@@ -116,12 +116,15 @@ def test_dropout_is_where_gpt2_has_it(tmp_path, monkeypatch, first):
     ours, theirs = both(tmp_path, config)
     ids, targets = batch(config, [48])
     options = {"dropout": 0.3, "first_trained_block": first}
-    _, seen = backprop.stack_forward(
-        ours.params, ids, rng=np.random.default_rng(1), **options, **config.kernel_options
+    kept = {}
+    hook = backprop.keep_activations(kept)
+    backprop.stack_forward(
+        ours.params, ids, config, hook, rng=np.random.default_rng(1), **options
     )
-    masks = [seen["embd_dropped"]]
-    for block in seen["blocks"]:
-        masks += [block.get(f"{name}_dropped", 1.0) for name in ("weights", "attn", "mlp")]
+    masks = [kept.get("embd_dropped", 1.0)]
+    for i in range(config.n_layer):
+        names = [f"blocks.{i}.{name}_dropped" for name in ("weights", "attn", "mlp")]
+        masks += [kept.get(name, 1.0) for name in names]
     given = iter(masks)
     monkeypatch.setattr(
         torch.nn.functional, "dropout", lambda x, *_, **__: x * torch.as_tensor(next(given))
