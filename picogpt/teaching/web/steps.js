@@ -52,7 +52,7 @@ const STEPS = [
       "점수마다 exp를 취하고 행의 합으로 나눕니다. 각 행의 값은 모두 양수이고 합은 1이며, 가린 자리는 0이 됩니다. 아래에는 같은 행을 문장 위의 호로 그렸습니다."),
     ...matrixStep("weights"), arcs: true },
   { id: "heads", inBlock: true, en: "Attention 6/6: weighted sum", ko: "어텐션 6/6: 가중합", shape: (n) => `[${n}, ${n}] · [${n}, ${d}] → [${n}, ${d}]`,
-    source: [[src("gradients", "attention_forward", "return note", 1)]],
+    source: [[src("gradients", "attention_forward", "return hook", 1)]],
     text: () => say("What the head hands to this token: the values of all the tokens that it may see, each times its weight.",
       "헤드가 이 토큰에 건네는 것: 볼 수 있는 모든 토큰의 값에 가중치를 곱해 더한 것입니다."),
     fill: (t, i) => {
@@ -75,7 +75,7 @@ const STEPS = [
         vec("joined", inBlock(t, "joined", i)), op("↓"), vec("attn", inBlock(t, "attn", i))];
     } },
   { id: "x_mid", inBlock: true, en: "First residual sum", ko: "첫째 잔차 연결", shape: (n) => `[${n}, ${config.n_embd}]`,
-    source: [[src("kernels", "transformer_block", "x = x + mha", 1)]],
+    source: [[src("kernels", "transformer_block", "a = mha", 4), src("kernels", "transformer_block", "x = x + a", 1)]],
     text: () => say("What attention found is added to what was there: nothing is overwritten, and gradients find their way back.",
       "어텐션이 찾은 것을 원래 있던 것에 더합니다. 아무것도 덮어쓰지 않으며, 기울기가 되돌아갈 길이 됩니다."),
     fill: (t, i) => [vec("x", inBlock(t, "x", i)), op("+"), vec("attn", inBlock(t, "attn", i)), op("="), vec("x_mid", inBlock(t, "x_mid", i))] },
