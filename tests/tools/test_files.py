@@ -5,7 +5,7 @@ import os
 import pytest
 
 from picogpt.tools.errors import CheckpointError
-from picogpt.tools.files import read_json, write_text, written_beside
+from picogpt.tools.files import cache_folder, read_json, write_text, written_beside
 
 
 def test_a_file_comes_into_place_whole_and_its_old_self_stays_with_who_has_it(tmp_path):
@@ -47,3 +47,12 @@ def test_json_files_hold_an_object_or_are_refused(tmp_path):
             read_json(path)
     with pytest.raises(CheckpointError, match="can't be read"):
         read_json(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps homes elsewhere")
+def test_the_cache_is_in_the_home_or_there_is_none(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cache_folder().as_posix() == "/home/someone/.cache/picogpt"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user whom the system doesn't know
+    assert cache_folder() is None
