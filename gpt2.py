@@ -4,7 +4,8 @@ import os
 import signal
 
 if __name__ == "__main__":  # `run` answers Ctrl-C in a sentence; until then it ends at once
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 import numpy as np
 

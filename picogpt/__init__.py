@@ -1,15 +1,19 @@
 """GPT-2 in plain NumPy: read it, run it, train it."""
 
+import sys
+
+from picogpt.tools.interrupts import exit_on_interrupt
+
+if sys.argv[:1] == ["-m"]:  # python -m picogpt.NAME, which imports this first
+    exit_on_interrupt()  # until the command answers Ctrl-C in its own way
+
 from importlib import import_module
 
 from picogpt.generation import generate, generate_batch
 from picogpt.model import Model, load, logits, loss_and_gradients, new_caches, save, trace
 
-__version__ = "2.0.0"
-
 __all__ = [
     "Model",
-    "explain",
     "generate",
     "generate_batch",
     "load",
@@ -19,11 +23,6 @@ __all__ = [
     "save",
     "trace",
 ]
-
-
-def __dir__():
-    """What help and completion show: `explain` too, which is imported when it is asked for."""
-    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name):

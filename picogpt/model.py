@@ -11,11 +11,11 @@ from picogpt import backprop, kernels
 from picogpt.checkpoint.config import Config, load_config, save_config
 from picogpt.checkpoint.generation_config import load_generation_config
 from picogpt.checkpoint.hub import TINY_FOLDERS, resolve_model
-from picogpt.checkpoint.weights import load_params, save_params
+from picogpt.checkpoint.weights import into_memory, load_params, save_params
 from picogpt.tokenizer.encoder import Encoder
-from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
+from picogpt.tokenizer.tokenizer_files import OTHER_FILES, load_encoder, save_encoder
 from picogpt.tools.errors import CheckpointError, TextError
-from picogpt.tools.files import write_text
+from picogpt.tools.files import write_text, written_together
 
 
 class Model(NamedTuple):
@@ -56,18 +56,23 @@ def load(name=None, models_dir=None):
 
 
 def save(model, folder, dtype=np.float32):
-    """Write a folder that `load`, GPT2LMHeadModel and GPT2TokenizerFast read; float16 halves it."""
+    """Write a folder that `load`, GPT2LMHeadModel and GPT2TokenizerFast read; float16 halves it.
+
+    Its files appear together, and take the place of another model's. Raises OutputError where they
+    can't be written, FolderInUseError while another process writes to the folder.
+    """
     folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
     config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
-    save_params(model.params, config, folder, dtype)
-    save_config(config, folder)
-    save_encoder(model.encoder, folder)
-    if model.generation:
-        text = json.dumps(model.generation, indent=2) + "\n"
-        write_text(folder / "generation_config.json", text)
-    else:
-        (folder / "generation_config.json").unlink(missing_ok=True)  # another model's
+    if model.folder and model.folder.resolve() == folder.resolve():
+        into_memory(model.params)  # Windows replaces no file that is mapped, as they may be
+    outdated = OTHER_FILES if model.generation else (*OTHER_FILES, "generation_config.json")
+    with written_together(folder, last="config.json", outdated=outdated) as made:
+        save_params(model.params, config, made, dtype)
+        save_config(config, made)
+        save_encoder(model.encoder, made)
+        if model.generation:
+            text = json.dumps(model.generation, indent=2) + "\n"
+            write_text(made / "generation_config.json", text)
 
 
 def new_caches(config, n_sequences=1):

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, END_OF_TEXT, Encoder
 from picogpt.tools.errors import CheckpointError
-from picogpt.tools.files import write_text
+from picogpt.tools.files import write_text, written_together
+
+# what transformers would read as well, or instead of the files that save_encoder writes
+OTHER_FILES = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
 
 
 def load_encoder(folder):
@@ -115,10 +118,8 @@ def save_encoder(encoder, folder):
     }
     if END_OF_TEXT not in encoder.added_tokens:  # which transformers would add
         config |= dict.fromkeys(["bos_token", "eos_token", "unk_token"])
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "vocab.json", json.dumps(encoder.vocab, ensure_ascii=False))
-    write_text(folder / "merges.txt", "\n".join(["#version: 0.2", *encoder.merges, ""]))
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    write_text(folder / "tokenizer_config.json", text)
-    (folder / "tokenizer.json").unlink(missing_ok=True)  # transformers would read that instead
+    with written_together(folder, last="merges.txt", outdated=OTHER_FILES) as made:
+        write_text(made / "vocab.json", json.dumps(encoder.vocab, ensure_ascii=False))
+        write_text(made / "merges.txt", "\n".join(["#version: 0.2", *encoder.merges, ""]))
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        write_text(made / "tokenizer_config.json", text)

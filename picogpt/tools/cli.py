@@ -18,6 +18,7 @@ from types import NoneType
 from typing import get_args
 
 from picogpt.tools.errors import PicoGPTError, TextError, UsageError
+from picogpt.tools.interrupts import exit_on_interrupt, on_interrupt
 
 
 def run(command, argv=None):
@@ -34,6 +35,7 @@ def run(command, argv=None):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console of cp949 can't show every character
     code = call(command, sys.argv[1:] if argv is None else argv)
+    exit_on_interrupt()
     try:
         print(end="", flush=True)
     except OSError:  # Python would try again on its way out, and complain
@@ -44,7 +46,7 @@ def run(command, argv=None):
 def call(command, argv):
     """Run `command`, or print its help page; give back the exit code."""
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # gpt2.py has another until here
+        on_interrupt(signal.default_int_handler)  # until here it ended the process at once
         flags = argv[: argv.index("--")] if "--" in argv else argv
         if "--help" in flags or "-h" in flags:
             print(help_page(command))
@@ -61,6 +63,12 @@ def call(command, argv):
     except (PicoGPTError, OSError, MemoryError) as error:
         print(str(error) or "There is not enough memory for this.", file=sys.stderr)
         return getattr(error, "exit_code", 1)
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        said = "the system starts no more threads: close other programs, or raise ulimit -u"
+        print(said, file=sys.stderr)
+        return 1
 
 
 def help_page(command):

@@ -1,53 +1,247 @@
-"""Files that are there whole or not at all, and JSON files that hold what they should."""
+"""Files that are there whole or not at all, folders that one run has for itself, and JSON files.
 
+Everything this project writes passes through here. A new file is made in a folder of its own, a
+workshop, beside the place where it belongs, brought to the disk (fsync) and renamed into place: who
+looks there finds the old file or the new one, also after a power cut. A workshop is locked while
+its process lives. A killed process leaves it unlocked, and the next one that writes there deletes
+it.
+"""
+
+import errno
+import filecmp
 import json
 import os
-from contextlib import contextmanager
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from picogpt.tools.errors import CheckpointError, PicoGPTError
+from picogpt.tools.errors import CheckpointError, FolderInUseError, OutputError, PicoGPTError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
+
+WORKSHOP = {"prefix": ".picogpt-", "suffix": ".part"}
+LOCK_FILE = ".picogpt.lock"  # on Windows alone, where a folder itself can't be locked
+TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # what the systems say of another's lock
+RENAME_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries
+
+locked_here = set()  # the folders that this process has locked
+
+
+@contextmanager
+def locked(folder):
+    """Make `folder` where it is missing, and keep it for this process alone.
+
+    The system ends the lock with the process, however that ends: nothing is left to clean up. A
+    process may lock again what it has locked. Raises FolderInUseError where another process has it.
+    """
+    folder = Path(os.path.realpath(folder))
+    if folder in locked_here:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = try_lock(folder)
+    locked_here.add(folder)
+    try:
+        yield
+    finally:
+        locked_here.remove(folder)
+        unlock(folder, lock)
+
+
+def try_lock(folder):
+    """Lock a folder until the file number that this gives is closed, or the process ends.
+
+    It is None on a file system without locks. Raises FolderInUseError where another process has it.
+    """
+    path, mode = (folder, os.O_RDONLY) if fcntl else (folder / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    lock = os.open(path, mode)
+    try:
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
+        return lock
+    except OSError as error:
+        os.close(lock)
+        if error.errno in TAKEN:
+            said = f"another run is writing to {folder}: wait for its end, or choose another folder"
+            raise FolderInUseError(said) from None
+        return None
+
+
+def unlock(folder, lock):
+    """Give up what try_lock gave."""
+    if lock is not None:
+        os.close(lock)
+    if fcntl is None:
+        with suppress(OSError):  # another run has it by now
+            (folder / LOCK_FILE).unlink()
+
+
+@contextmanager
+def workshop(folder):
+    """A new folder inside `folder` for files on their way; deleted in the end, whatever happens.
+
+    First, what killed processes left of theirs is deleted.
+    """
+    delete_old_workshops(folder)
+    made, lock = new_workshop(folder)
+    locked_here.add(made)
+    try:
+        yield made
+    finally:
+        locked_here.remove(made)
+        unlock(made, lock)
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def new_workshop(folder):
+    """Make and lock a workshop: its path and its lock."""
+    while True:
+        made = Path(os.path.realpath(tempfile.mkdtemp(dir=folder, **WORKSHOP)))
+        with suppress(FolderInUseError, FileNotFoundError):
+            lock = try_lock(made)
+            if made.exists():
+                return made, lock
+        # before it was locked, another process took it for a dead one's
+
+
+def delete_old_workshops(folder):
+    """Delete the workshops in `folder` whose processes have ended, and their locks with them."""
+    for old in Path(folder).glob(WORKSHOP["prefix"] + "*" + WORKSHOP["suffix"]):
+        with suppress(OSError):  # its owner lives, or deletes it at this very moment
+            if (lock := try_lock(old)) is not None:
+                shutil.rmtree(old, ignore_errors=True)
+                unlock(old, lock)
+                old.rmdir()  # on Windows, where the lock is a file in it
 
 
 @contextmanager
 def written_beside(path):
-    """Give a path beside `path` to write to, which is renamed to `path` once all went well.
+    """Give a path to write a file to, which is renamed to `path` once all went well.
 
-    Who has the old file open, or mapped into memory, keeps it as it was.
+    Who has the old file open, or mapped into memory, keeps it as it was. The new one has its mode
+    and owner; a link stays a link, to the new file; a device or a pipe gets the bytes. Raises
+    OutputError where the file can't be written.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    target = Path(os.path.realpath(path))
     try:
-        partial.touch()
-        mode = partial.stat().st_mode
-        yield partial
-        partial.chmod(mode)  # safetensors writes files that only their owner may read
-        partial.replace(path)
+        renamed = not path.exists() or (path.is_file() and not str(path).startswith("/dev/"))
+        with workshop(target.parent if renamed else tempfile.gettempdir()) as folder:
+            part = folder / target.name
+            part.touch()
+            mode = part.stat().st_mode
+            yield part
+            if renamed:
+                part.chmod(mode)  # safetensors writes files that only their owner may read
+                put_in_place(part, target)
+            else:
+                with part.open("rb") as source, path.open("wb") as sink:
+                    shutil.copyfileobj(source, sink)
+    except (PicoGPTError, BrokenPipeError):
+        raise
+    except OSError as error:
+        reason = error.strerror or "is the disk full?"  # NumPy only counts what it could write
+        raise OutputError(f"{path} can't be written ({reason})") from error
+
+
+def put_in_place(part, path):
+    """Rename a finished file to `path`, with the mode and owner of the one that it replaces."""
+    with suppress(FileNotFoundError):
+        old = path.stat()
+        if hasattr(os, "chown"):
+            with suppress(PermissionError):  # only root may give files away
+                os.chown(part, old.st_uid, old.st_gid)
+        part.chmod(old.st_mode)
+    sync(part)
+    for wait in (*RENAME_WAITS, None):
+        try:
+            part.replace(path)
+            break
+        except PermissionError:  # Windows: a viewer or a virus scanner may look at the old file
+            if wait is None:
+                raise
+            time.sleep(wait)
+    sync(path.parent)
+
+
+def sync(path):
+    """Wait until a file, or which files a folder has, is on the disk."""
+    if fcntl is None and path.is_dir():  # Windows opens no folders
+        return
+    file = os.open(path, os.O_RDONLY if fcntl else os.O_RDWR)
+    try:
+        with suppress(OSError):  # some file systems can't
+            os.fsync(file)
     finally:
-        partial.unlink(missing_ok=True)
+        os.close(file)
+
+
+@contextmanager
+def written_together(folder, last, outdated=()):
+    """Give a folder to write several files to, which come into `folder` all or none.
+
+    `last` is the one without which the others are not used, as a model's config.json: the old one
+    goes first and the new one comes last, so that a process that is killed in between leaves no
+    mixture that works. Files that are as they were stay untouched. The `outdated` are deleted, if
+    they are there: what other files of the old group would contradict the new. Raises OutputError,
+    and FolderInUseError where another process has locked the folder.
+    """
+    folder = Path(folder)
+    try:
+        with locked(folder), workshop(folder) as made:
+            yield made
+            old_names = [name for name in outdated if (folder / name).exists()]
+            parts = [part for part in made.iterdir() if part.name != LOCK_FILE]
+            names = [part.name for part in parts if not same_file(part, folder)]
+            if len(names) + len(old_names) > 1:
+                names = [name for name in names if name != last] + [last]
+                if not (folder / last).is_symlink():
+                    (folder / last).unlink(missing_ok=True)
+            for name in old_names:
+                (folder / name).unlink()
+            for name in names:
+                if (folder / name).is_symlink():
+                    with written_beside(folder / name) as part:
+                        shutil.copyfile(made / name, part)
+                else:
+                    put_in_place(made / name, folder / name)
+    except PicoGPTError:
+        raise
+    except OSError as error:
+        said = f"{error.filename or folder} can't be written ({error.strerror})"
+        raise OutputError(said) from error
+
+
+def same_file(part, folder):
+    """Whether the folder has a file of the part's name and bytes."""
+    old = folder / part.name
+    return old.is_file() and filecmp.cmp(part, old, shallow=False)
 
 
 def write_text(path, text):
     r"""Write a whole text file in UTF-8, with \n at the ends of lines on every system."""
-    with written_beside(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+    with written_beside(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_arrays(path, arrays, metadata):
-    """Write a safetensors file of {name: array} and {name: text}; PicoGPTError where that fails."""
+    """Write a safetensors file of {name: array} and {name: text}; OutputError where that fails."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    with written_beside(path) as partial:
+    with written_beside(path) as part:
         try:
-            save_file(arrays, partial, metadata)
+            save_file(arrays, part, metadata)
         except SafetensorError as error:
-            raise PicoGPTError(f"{path} can't be written ({error}): is there space?") from None
-
-
-def cache_folder():
-    """~/.cache/picogpt, for what can be had again; None where the user has no home."""
-    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is none
-    return None if home == "~" else Path(home, ".cache", "picogpt")
+            raise OutputError(f"{path} can't be written ({error}): is there space?") from None
 
 
 def read_json(path):

@@ -61,7 +61,8 @@ def deferred_interrupt():
 
     before = signal.getsignal(signal.SIGINT)
     with suppress(ValueError):  # outside the main thread
-        signal.signal(signal.SIGINT, on_interrupt)
+        if before != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield pressed
     finally:

@@ -4,6 +4,8 @@ import contextlib
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,8 @@ import pytest
 
 from picogpt.tools.cli import at_least, call, parse, read_stdin
 from picogpt.tools.errors import DataError, DownloadError, TextError, UsageError
+
+ROOT = Path(__file__).parents[2]
 
 
 def command(
@@ -238,3 +242,43 @@ def replaced_stdin(folder, data):
     finally:
         os.dup2(saved, 0)
         os.close(saved)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_ctrl_c_that_a_shell_has_ignored_stays_ignored_also_in_training():
+    """As `python -m picogpt.train ... &` in a script, whose Ctrl-C is not for what runs behind."""
+    code = """
+import signal
+from picogpt.tools.cli import run
+from picogpt.training.state import deferred_interrupt
+def command():
+    signal.raise_signal(signal.SIGINT)
+    with deferred_interrupt() as pressed:
+        signal.raise_signal(signal.SIGINT)
+    print(pressed)
+run(command, [])
+"""
+    words = ["sh", "-c", 'trap "" INT; "$@"', "sh", sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+@pytest.mark.parametrize("module", ["picogpt.tools.errors", "numpy.version", "picogpt.train"])
+def test_ctrl_c_while_a_command_is_imported_is_no_traceback(module):
+    words = [sys.executable, "-X", "importtime", "-m", "picogpt.train", "--help"]
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    for line in process.stderr:
+        if line.split()[-1].decode() in (module, "picogpt.checkpoint.config"):
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and b"Traceback" not in errors
+
+
+def test_no_more_threads_is_one_sentence(capsys):
+    def starts_threads():
+        raise RuntimeError("can't start new thread")
+
+    assert call(starts_threads, []) == 1
+    assert "starts no more threads" in capsys.readouterr().err
