@@ -6,27 +6,33 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-LINK = re.compile(r'\[(?:`(\w+)`|test)\]\(([\w/.]+\.py)(?: "(\w+)")?\)')
+TEACHING = ROOT / "picogpt" / "teaching" / "README.md"
+READMES = [ROOT / "README.md", *sorted((ROOT / "picogpt").glob("*/README*.md"))]
+LINK = re.compile(r"\]\(([\w/.-]+)(?: \"(\w+)\")?\)")
+FUNCTION = re.compile(r'\[(?:`(\w+)`|test|테스트)\]\(([\w/.]+\.py)(?: "(\w+)")?\)')
 
 
-def links(text):
+def functions(readme):
     """(name, path) of every link to a function: [`name`](path) or [test](path "name")."""
-    return [(name or title, path) for name, path, title in LINK.findall(text)]
-
-
-def read():
-    return README.read_text(encoding="utf-8")
+    found = FUNCTION.findall(readme.read_text(encoding="utf-8"))
+    return [(name or title, (readme.parent / path).resolve()) for name, path, title in found]
 
 
 def defines(path, name):
     """Whether a source file defines a function or class of this name."""
-    source = (ROOT / path).read_text(encoding="utf-8")
+    source = path.read_text(encoding="utf-8")
     return re.search(rf"^\s*(def|class) {name}\b", source, re.MULTILINE) is not None
 
 
-def test_links_lead_to_files_that_define_the_functions_they_name():
-    found = links(read())
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(readme):
+    links = [path for path, _ in LINK.findall(readme.read_text(encoding="utf-8"))]
+    assert links
+    assert [path for path in links if not (readme.parent / path).exists()] == []
+
+
+def test_links_to_functions_lead_to_files_that_define_them():
+    found = functions(TEACHING)
     assert len(found) > 60
     assert [(name, path) for name, path in found if not defines(path, name)] == []
 
@@ -34,7 +40,7 @@ def test_links_lead_to_files_that_define_the_functions_they_name():
 def test_every_kernel_and_every_derivative_is_on_the_path():
     from picogpt import gradients, kernels
 
-    linked = {name for name, path in links(read()) if path.startswith("picogpt/")}
+    linked = {name for name, path in functions(TEACHING) if "tests" not in path.parts}
     for module in (kernels, gradients):
         own = {name for name, f in vars(module).items()
                if callable(f) and f.__module__ == module.__name__}  # fmt: skip
@@ -48,7 +54,8 @@ def test_the_examples_run(capsys):
         pytest.skip("the built-in model is not in this checkout")
     import picogpt
 
-    section = read().partition("### Change a value on its way")[2].partition("\n## ")[0]
+    text = TEACHING.read_text(encoding="utf-8")
+    section = text.partition("## Change a value on its way")[2].partition("\n## ")[0]
     namespace = {}
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     assert len(blocks) == 2
