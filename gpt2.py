@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 if __name__ == "__main__":  # `run` answers Ctrl-C in a sentence; until then it ends at once
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
@@ -9,7 +10,13 @@ if __name__ == "__main__":  # `run` answers Ctrl-C in a sentence; until then it 
 
 import numpy as np
 
-from picogpt.generation import check_sampling, generate, generate_batch, next_token_probabilities
+from picogpt.generation import (
+    Tally,
+    check_sampling,
+    generate,
+    generate_batch,
+    next_token_probabilities,
+)
 from picogpt.model import load
 from picogpt.tools.cli import at_least, read_stdin, run
 
@@ -28,6 +35,8 @@ def main(
     stop: str | None = None,
     no_stream: bool = False,
     show_next: int = 0,
+    no_draft: bool = False,
+    verbose: bool = False,
 ):
     """Continue a prompt with GPT-2 and print the continuation.
 
@@ -49,6 +58,9 @@ def main(
         stop: end before this text comes; several are separated by |||.
         no_stream: write all samples at once, as a batch, and print them when they are done.
         show_next: instead of writing on, show this many of the likeliest next tokens.
+        no_draft: run the model once for every token. Otherwise, where the text repeats itself,
+            several tokens are guessed and confirmed at once; the text is the same.
+        verbose: say at the end, on stderr, how many passes of the model and how long it took.
     """
     at_least(0, n_tokens_to_generate=n_tokens_to_generate, seed=seed, show_next=show_next)
     at_least(1, n_samples=n_samples)
@@ -59,14 +71,23 @@ def main(
     model = load(model_size, models_dir)
     if show_next:
         return print_next(model, prompt, show_next, sampling)
-    options = {**sampling, "seed": np.random.default_rng(seed), "stop": stop}
+    rng, tally = np.random.default_rng(seed), Tally()
+    options = {**sampling, "seed": rng, "stop": stop, "draft": not no_draft, "tally": tally}
     if no_stream:
         texts = generate_batch(model, [prompt] * n_samples, n_tokens_to_generate, **options)
-        return print("\n---\n".join(texts))
+        print("\n---\n".join(texts))
+    else:
+        print_samples(model, prompt, n_tokens_to_generate, n_samples, options)
+    if verbose:
+        print(tally, file=sys.stderr)
+
+
+def print_samples(model, prompt, n_tokens, n_samples, options):
+    """Write one continuation after the other, and print every piece of it as it comes."""
     for i in range(n_samples):
         if i:
             print("---")
-        for piece in generate(model, prompt, n_tokens_to_generate, **options):
+        for piece in generate(model, prompt, n_tokens, **options):
             print(piece, end="", flush=True)
         print()
 

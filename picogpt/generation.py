@@ -2,12 +2,14 @@
 
 import codecs
 import sys
+import time
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from picogpt.checkpoint.generation_config import not_followed, processor_settings, stop_strings
+from picogpt.drafting import Drafter
 from picogpt.kernels import softmax
 from picogpt.logits_processors import process_logits
 from picogpt.model import logits, new_caches
@@ -135,13 +137,13 @@ def prompt_ids(model, prompt):
     return ids
 
 
-def next_scores(model, ids, lengths=None, caches=None):
-    """Logits for the token after each sequence `[n_sequences, tokenizer's n_vocab]`.
+def next_scores(model, ids, lengths=None, caches=None, last_only=True):
+    """Logits for the token after each sequence `[n_sequences, tokenizer's n_vocab]`, or after all.
 
     A checkpoint's vocabulary may be padded; the padding is cut off. Raises CheckpointError for NaN.
     """
     with np.errstate(all="ignore"):  # what comes of it is looked at here
-        rows = logits(model, ids, lengths, caches, last_only=True)[:, : model.encoder.n_vocab]
+        rows = logits(model, ids, lengths, caches, last_only)[:, : model.encoder.n_vocab]
     if not np.isfinite(rows.max()):
         raise CheckpointError("the model computes NaN or infinity: are its weights damaged?")
     return rows
@@ -177,6 +179,46 @@ class TextStream:
 
 
 @dataclass
+class Tally:
+    """What writing has taken: given to `stream`, it is counted up, pass by pass of the model.
+
+    A pass that reads more than it writes (a prompt, or once more the newest half of a text that has
+    outgrown the model) is counted apart.
+    """
+
+    n_read: int = 0
+    n_first: int = 0  # tokens written by passes that read
+    reading_seconds: float = 0.0
+    n_written: int = 0  # tokens written by all other passes
+    n_passes: int = 0  # those others
+    writing_seconds: float = 0.0
+
+    def count(self, read, n_written, seconds):
+        """Count a pass; `read` holds a list of ids for each sequence, or nothing."""
+        if read:
+            self.n_read += sum(map(len, read))
+            self.n_first += n_written
+            self.reading_seconds += seconds
+        else:
+            self.n_written += n_written
+            self.n_passes += 1
+            self.writing_seconds += seconds
+
+    def __str__(self):
+        """The sentence that --verbose prints."""
+        said = []
+        if self.n_first:
+            seconds = f"{self.reading_seconds:.2f} s"
+            said.append(f"{self.n_read} tokens read and {self.n_first} written in {seconds}")
+        if self.n_passes:
+            per_pass = f"{self.n_written / self.n_passes:.2f} tokens a pass"
+            speed = f"{self.n_written / self.writing_seconds:,.1f} tokens a second"
+            more = f"{self.n_written} more" if said else f"{self.n_written} tokens written"
+            said.append(f"{more} in {self.n_passes} passes: {per_pass}, {speed}")
+        return "; ".join(said) or "no token written"
+
+
+@dataclass
 class Sequence:
     """One text being written."""
 
@@ -184,50 +226,97 @@ class Sequence:
     ids: list  # what the model looks at for the next token
     history: list  # all tokens: the prompt's and those that were written
     n_prompt: int  # how many of them are the prompt's
+    n_left: int  # how many more may be written
     rng: np.random.Generator
     text: TextStream
     cache: list  # of those that the model has run
+    drafter: Drafter | None  # None where nothing is to be drafted
 
 
-def decode(model, sequences, n_tokens, sampling, processing):
-    """The decode loop: yield (index, piece of text) while the sequences grow, n_tokens at most.
+def decode(model, sequences, sampling, processing, tally):
+    """The decode loop: yield (index, piece of text) while the sequences grow.
 
-    `sampling` are keyword arguments of `distribution`, `processing` those of `process_logits`.
+    Each turn is one pass of the model over what is new in every sequence, and over drafts of what
+    may follow. `sampling` are keyword arguments of `distribution`, `processing` those of
+    `process_logits`.
     """
-    n_ctx, ends = model.config.n_ctx, end_tokens(model)
-    for n_left in reversed(range(n_tokens)):
-        if not sequences:
-            return
+    n_ctx = model.config.n_ctx
+    while sequences:
+        started = time.perf_counter()
         for sequence in sequences:
             if len(sequence.ids) > n_ctx:
                 sequence.ids = fitted(sequence.ids, n_ctx, "the text outgrows")
                 sequence.cache = new_caches(model.config)[0]
-        caches = [sequence.cache for sequence in sequences]
         new = [one.ids[one.cache[0]["length"] :] for one in sequences]  # what wasn't run yet
-        rows = next_scores(model, sum(new, []), [len(ids) for ids in new], caches)
-        for sequence, scores in zip(sequences, rows):
-            if processing:
-                scores = process_logits(scores, sequence.history, sequence.n_prompt, **processing)
-            token = draw(scores, sequence.rng, sampling)
-            sequence.ids.append(token)
-            sequence.history.append(token)
-            data = b"" if token in ends else model.encoder.decode_bytes([token])
-            piece = sequence.text.feed(data, final=token in ends or n_left == 0)
-            if piece:
-                yield sequence.index, piece
+        reading = any(len(ids) > 1 for ids in new)
+        drafts = [[] if reading else draft_for(one, n_ctx) for one in sequences]
+        inputs = [ids + draft for ids, draft in zip(new, drafts)]
+        rows = run(model, sequences, inputs, last_only=reading)
+        pieces = []
+        for sequence, draft, its_rows in zip(sequences, drafts, rows):
+            pieces += accept(model, sequence, draft, its_rows, sampling, processing)
+        tally.count(new if reading else [], len(pieces), time.perf_counter() - started)
+        yield from (piece for piece in pieces if piece[1])
         sequences = [sequence for sequence in sequences if not sequence.text.done]
 
 
+def draft_for(sequence, n_ctx):
+    """Token ids that may follow: no more than may be written, or than the model has room for."""
+    if sequence.drafter is None:
+        return []
+    room = n_ctx - len(sequence.ids)
+    return sequence.drafter.draft(sequence.history, min(sequence.n_left - 1, room))
+
+
+def run(model, sequences, inputs, last_only):
+    """Run each sequence's new ids: a list of its rows of logits `[n_ids, tokenizer's n_vocab]`.
+
+    With last_only, one row for each, `[1, tokenizer's n_vocab]`.
+    """
+    lengths = [len(ids) for ids in inputs]
+    caches = [sequence.cache for sequence in sequences]
+    rows = next_scores(model, sum(inputs, []), lengths, caches, last_only)
+    return np.split(rows, range(1, len(inputs)) if last_only else np.cumsum(lengths)[:-1])
+
+
+def accept(model, sequence, draft, rows, sampling, processing):
+    """Write the tokens that rows of logits give: a list of (index, piece of text), one for each.
+
+    The first row is for the token that comes next, each other one for the token after a drafted
+    one: it counts only where the text has just gone on with that very token.
+    """
+    ends, pieces = end_tokens(model), []
+    for scores, drafted in zip(rows, [*draft, None]):
+        if processing:
+            scores = process_logits(scores, sequence.history, sequence.n_prompt, **processing)
+        token = draw(scores, sequence.rng, sampling)
+        sequence.ids.append(token)
+        sequence.history.append(token)
+        sequence.n_left -= 1
+        data = b"" if token in ends else model.encoder.decode_bytes([token])
+        final = token in ends or sequence.n_left == 0
+        pieces.append((sequence.index, sequence.text.feed(data, final)))
+        if token != drafted or sequence.text.done:
+            break
+    for block in sequence.cache:  # forget what was drafted and is wrong
+        block["length"] = len(sequence.ids) - 1
+    if draft:
+        sequence.drafter.judge(len(draft), n_right=len(pieces) - 1)
+    return pieces
+
+
 def stream(
-    model, prompts, n_tokens=40, *, temperature=None, top_k=None, top_p=None, seed=None, stop=None
+    model, prompts, n_tokens=40, *, temperature=None, top_k=None, top_p=None, seed=None, stop=None,
+    draft=True, tally=None,
 ):
     """Continue several prompts as one batch: an iterator of (which prompt, piece of text).
 
     Temperature, top_k and top_p: see `sampling_for`. seed is an int, a numpy Generator or None for
     a fresh one; stop a list of strings, or one string with ||| between them: the text ends before
-    the first that comes, without it before the generation config's stop_strings. Raises, before any
-    work, UsageError for an argument that can't be, CheckpointError for such a setting of the model,
-    and TextError for a prompt that can't be encoded.
+    the first that comes, without it before the generation config's stop_strings. draft: guess
+    tokens where the text repeats itself, which changes its speed alone; tally: a `Tally`. Raises,
+    before any work, UsageError for an argument that can't be, CheckpointError for such a setting of
+    the model, and TextError for a prompt that can't be encoded.
     """
     if n_tokens < 0:
         raise UsageError(f"n_tokens must be 0 or more, not {n_tokens}")
@@ -242,11 +331,15 @@ def stream(
     except (TypeError, ValueError):
         raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}") from None
     starts = [fitted(prompt_ids(model, prompt), model.config.n_ctx) for prompt in prompts]
+    caches = new_caches(model.config, len(prompts))
     sequences = [
-        Sequence(i, ids, [*ids], len(ids), rng, TextStream(stops), kv)
-        for i, (ids, rng, kv) in enumerate(zip(starts, rngs, new_caches(model.config, len(rngs))))
-    ]
-    return decode(model, sequences, n_tokens, sampling, processing)
+        Sequence(
+            index, ids, [*ids], len(ids), n_tokens, rng, TextStream(stops), cache,
+            Drafter() if draft else None,
+        )
+        for index, (ids, rng, cache) in enumerate(zip(starts, rngs, caches))
+    ]  # fmt: skip
+    return decode(model, sequences if n_tokens else [], sampling, processing, tally or Tally())
 
 
 def generate(model, prompt, n_tokens=40, **options):

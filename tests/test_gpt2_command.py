@@ -129,6 +129,23 @@ def test_stop_strings(run, tmp_path):
         assert run("x", "--model_size", folder, "--stop", stop) == (0, text + "\n", "")
 
 
+def test_drafts_change_the_passes_and_not_the_text(run, tmp_path):
+    text = "again and again and " * 8
+    argv = ["x", "--model_size", reciter_folder(tmp_path / "model", text), "--verbose"]
+    argv += ["--n_tokens_to_generate", "150"]
+    for more in ([], ["--no_stream"], ["--n_samples", "2"]):
+        code, out, err = run(*argv, *more)
+        assert (code, len(err.splitlines())) == (0, 1)
+        written, _, rest = err.partition(" tokens written in ")
+        n_passes, _, rest = rest.partition(" passes: ")
+        assert int(written) == 150 * (2 if "--n_samples" in more else 1)
+        assert int(n_passes) < int(written) / 2
+        assert rest.split(" tokens a pass, ")[1].endswith(" tokens a second\n")
+        without = run(*argv, *more, "--no_draft")
+        assert without[:2] == (0, out)
+        assert without[2].startswith(f"{written} tokens written in {written} passes: 1.00 tokens")
+
+
 def test_show_next_is_a_table_with_the_models_name(run, tmp_path):
     folder = reciter_folder(tmp_path / "model", "né")
     code, out, err = run("x", "--model_size", folder, "--show_next", "3", "--temperature", "0.5")
@@ -187,7 +204,8 @@ def test_help_documents_every_flag(run):
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     for name in ("n_tokens_to_generate", "model_size", "models_dir", "temperature", "top_k",
-                 "top_p", "seed", "n_samples", "stop", "no_stream", "show_next"):  # fmt: skip
+                 "top_p", "seed", "n_samples", "stop", "no_stream", "show_next", "no_draft",
+                 "verbose"):  # fmt: skip
         _, _, after = out.partition(f"    --{name}")
         lines = [line.strip() for line in after.splitlines()[1:4]]
         assert any(line and not line.startswith(("Type:", "Default:", "--")) for line in lines)
