@@ -12,8 +12,11 @@ from importlib import import_module
 from picogpt.generation import generate, generate_batch
 from picogpt.model import Model, load, logits, loss_and_gradients, new_caches, save, trace
 
+__version__ = "2.0.0"
+
 __all__ = [
     "Model",
+    "explain",
     "generate",
     "generate_batch",
     "load",
@@ -23,6 +26,11 @@ __all__ = [
     "save",
     "trace",
 ]
+
+
+def __dir__():
+    """What help and completion show: `explain` too, which is imported when it is asked for."""
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name):

@@ -15,11 +15,13 @@ from picogpt.kernels import linear, softmax
 from picogpt.model import load, save
 from picogpt.tasks.classifier import cloze_head, recipe_options, tune
 from picogpt.tasks.course_files import TASKS, load_task, prompt, write_predictions
-from picogpt.tasks.features import encode_texts, features, fingerprint, processes
+from picogpt.tasks.features import encode_texts, features, fingerprint
 from picogpt.tasks.metrics import confusion, metrics, predicted_classes
 from picogpt.tasks.regression import bag_of_words, choose_penalty, softmax_regression
+from picogpt.tasks.workers import processes
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.errors import CheckpointError, DataError, UsageError
+from picogpt.tools.files import cache_folder
 from picogpt.tools.svg import line_chart, matrix_chart
 from picogpt.training.fit import print_figures
 from picogpt.training.state import load_state, save_state
@@ -163,6 +165,14 @@ def classify(job, model, examples, given, where):
     print(f"\n{job.out} holds predictions, pictures and, in {job.place.name}, the head")
 
 
+def features_folder(cache_dir):
+    """Where features are kept for the next run: as --cache_dir says, else in the user's cache."""
+    if cache_dir is not None:
+        return None if cache_dir == "none" else Path(cache_dir)
+    cache = cache_folder()
+    return cache and cache / "features"
+
+
 def train_head(job, model, ids, labels, given, where, state_path):
     """The head, trained in the way that the job asks for, and the history of its training."""
     n_classes = len(TASKS[job.task].classes)
@@ -196,6 +206,7 @@ def main(
     lr: float | None = None,
     seed: int | None = None,
     workers: int = 1,
+    cache_dir: str | None = None,
     data: Path | None = None,
     out: Path = Path("predictions"),
     predict: str | None = None,
@@ -218,6 +229,8 @@ def main(
         lr: the learning rate.
         seed: the same whole number gives the same result again.
         workers: how many processes compute features.
+        cache_dir: where features are kept for the next run, or none to keep nothing; without it
+            ~/.cache/picogpt/features. At 2 GB what was longest unused goes.
         data: a folder with the course's files; without it they are downloaded.
         out: the folder for predictions, heads, models and pictures.
         predict: classify this text by the head trained before; of quora two, with ||| between.
@@ -243,9 +256,8 @@ def main(
     data, examples = load_task(task, data)
     print(f"{task} by {model.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
     folder = str(model.folder.absolute())
-    kept = Path.home() / ".cache" / "picogpt" / "features"  # it can be deleted at any time
     with processes(workers) if workers > 1 else nullcontext() as executor:
-        where = {"keep": kept, "executor": executor, "folder": folder}
+        where = {"keep": features_folder(cache_dir), "executor": executor, "folder": folder}
         classify(job, model, examples, given, where)
 
 

@@ -9,12 +9,18 @@ from picogpt.backprop import loss_and_gradients
 from picogpt.checkpoint.hub import is_complete
 from picogpt.generation import check_sampling, generate_batch, prompt_ids
 from picogpt.model import load, save
-from picogpt.tasks.course_files import SONNET_FILES, find_data, read_sonnets, write_sonnets
+from picogpt.tasks.course_files import (
+    SONNET_FILES,
+    find_data,
+    load_sonnets,
+    read_sonnets,
+    write_sonnets,
+)
 from picogpt.tasks.features import features, fingerprint
 from picogpt.tasks.metrics import chrf, perplexity_of, text_loss
 from picogpt.tasks.regression import hold_back
 from picogpt.tools.cli import at_least, run
-from picogpt.tools.errors import DataError, UsageError
+from picogpt.tools.errors import UsageError
 from picogpt.training.fit import best_of, fit, print_figures
 
 N_LINES = 14
@@ -123,17 +129,6 @@ def train(model, poems, place, top_k_layers, seed, options):
     state_path.unlink(missing_ok=True)
 
 
-def read_poems(data):
-    """The course's poems, {split: list of poems}; the test split is empty without its file."""
-    paths = {split: data / name for split, name in SONNET_FILES.items()}
-    if not paths["test"].exists():
-        del paths["test"]
-    poems = {split: read_sonnets(path) for split, path in paths.items()}
-    if len(poems["truth"]) != len(poems["openings"]):
-        raise DataError(f"{paths['truth']} has not as many poems as the openings")
-    return {"test": []} | poems
-
-
 def finish(model, poems, out, sampling, rng):
     """Write on from the course's openings, into the course's files, and print how good it is."""
     from tqdm import tqdm
@@ -201,7 +196,7 @@ def main(
             lr = 3e-4 if model.config.n_embd < 768 else 3e-5
         options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": 2}
         train_file = data / SONNET_FILES["train"]
-        poems = read_poems(data) if write is None else {"train": read_sonnets(train_file)}
+        poems = load_sonnets(data) if write is None else {"train": read_sonnets(train_file)}
         train(model, poems["train"], place, top_k_layers, seed, options)
     model = load(place)
     if write is not None:

@@ -188,6 +188,13 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(probe, monkeypatch, t
     assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_features_are_kept_where_the_flag_says_and_nowhere(probe, tmp_path):
+    assert probe("sst", "--epochs=1", "--cache_dir=none")[0] == 0
+    assert not list((tmp_path / "home").rglob("*.npy"))
+    assert probe("sst", "--epochs=1", f"--cache_dir={tmp_path / 'kept'}")[0] == 0
+    assert list((tmp_path / "kept").rglob("*.npy")) and not (tmp_path / "home").exists()
+
+
 @pytest.mark.parametrize("mode", ["linear", "top", "full"])
 def test_no_result_comes_from_nan(probe, tmp_path, mode):
     """A learning rate with which everything overflows: one sentence, and nothing is written."""

@@ -8,7 +8,10 @@ up to a third faster (tests/benchmarks/layout.py), and writing a token is little
 knows (`w.flags`) and no formula has to; only `w.reshape(-1)` then is a copy, `w.ravel("K")` is not.
 
 A safetensors file is 8 bytes that give the length of a JSON header, the header (name -> dtype,
-shape, place), and the numbers (github.com/huggingface/safetensors, "Format").
+shape, place), and the numbers (github.com/huggingface/safetensors, "Format"). The package of that
+name writes such files for this project. Reading is done by hand: the package's NumPy side knows no
+bfloat16, maps no file into memory, and can't lay a matrix out in columns while it is read, which
+would need each large matrix twice.
 """
 
 import json
@@ -27,6 +30,7 @@ from picogpt.tools.tree import tree_map, tree_paths
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGE = 2**19  # numbers in a matrix that is worth laying out anew: a smaller one stays in cache
+LONGEST_HEADER = 10**8  # bytes; the safetensors package refuses longer ones, too
 
 
 def checkpoint_tree(config):
@@ -64,10 +68,13 @@ def load_params(folder, config):
     goes by that, too. Raises CheckpointError, which names the file or tensor that is missing or
     wrong.
     """
-    tensors = {}
-    for path in weight_files(Path(folder)):
-        for name, tensor in open_safetensors(path).items():
-            tensors[name.removeprefix("transformer.")] = tensor
+    tensors = find_tensors(Path(folder))
+    blocks = {name.split(".")[1] for name in tensors if name.startswith("h.")}
+    if len(blocks) < config.n_layer:  # before a tree of a million blocks is built
+        raise CheckpointError(
+            f"{folder}: the weights have {len(blocks)} blocks, config.json's n_layer is "
+            f"{config.n_layer}: fetch both again"
+        )
 
     def take(leaf):
         name, shape = leaf
@@ -88,6 +95,21 @@ def load_params(folder, config):
     if tied and "lm_head" in params and np.array_equal(params["wte"], params["lm_head"]):
         del params["lm_head"]
     return params
+
+
+def find_tensors(folder):
+    """What a model folder holds, {name without "transformer.": (shape, function that reads it)}.
+
+    Raises CheckpointError where two tensors have one name: which of them is meant?
+    """
+    tensors = {}
+    for path in weight_files(folder):
+        for name, tensor in open_safetensors(path).items():
+            name = name.removeprefix("transformer.")
+            if name in tensors:
+                raise CheckpointError(f"{path}: tensor {name} comes twice: fetch the model again")
+            tensors[name] = tensor
+    return tensors
 
 
 def weight_files(folder):
@@ -116,7 +138,7 @@ def shard_names(index):
         raise CheckpointError(f"{index} has no weight_map: get it again")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
-        if any(sign in name for sign in "/\\:"):
+        if any(sign in name for sign in "/\\:") or not name.isprintable():
             raise CheckpointError(f"{index.parent} lacks the shard {name}, which is no file's name")
     return names
 
@@ -128,22 +150,45 @@ def open_safetensors(path):
     """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            n_header = int.from_bytes(file.read(8), "little")
-            if n_header > size - 8:
-                raise ValueError("it is shorter than its header says")
-            header = json.loads(file.read(n_header))
+            header, start = read_header(file)
             data = np.memmap(file, mode="c").view(np.ndarray)
-        header.pop("__metadata__", None)
-        ends = [entry["data_offsets"][1] for entry in header.values()]
-        if max(ends, default=0) != size - 8 - n_header:
-            raise ValueError("its numbers are more or fewer than its header says")
         floats = {name: entry for name, entry in header.items() if entry["dtype"] in DTYPES}
-        return {name: find_tensor(path, data, 8 + n_header, floats[name]) for name in floats}
+        return {name: find_tensor(path, data, start, floats[name]) for name in floats}
     except OSError as error:
         raise unreadable(path, error) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise CheckpointError(f"{path} is cut off or damaged ({e}): fetch it again") from None
+
+
+def read_header(file):
+    """The header of an open file, {name: entry}, and at which byte the numbers begin.
+
+    Raises ValueError where it doesn't give each byte behind it to one tensor.
+    """
+    size = os.fstat(file.fileno()).st_size
+    n_header = int.from_bytes(file.read(8), "little")
+    if n_header > size - 8:
+        raise ValueError("it is shorter than its header says")
+    if n_header > LONGEST_HEADER:
+        raise ValueError("its header is too long")
+    header = json.loads(file.read(n_header), object_pairs_hook=unique_names)
+    header.pop("__metadata__", None)
+    end = 0
+    for begin, next_end in sorted(entry["data_offsets"] for entry in header.values()):
+        if begin != end:
+            raise ValueError(f"two tensors overlap, or leave a gap, at byte {begin} of its numbers")
+        end = next_end
+    if end != size - 8 - n_header:
+        raise ValueError("its numbers are more or fewer than its header says")
+    return header, 8 + n_header
+
+
+def unique_names(pairs):
+    """The dict of a JSON object's (name, value) pairs; ValueError where a name comes twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("its header has a name twice")
+    return found
 
 
 def find_tensor(path, data, start, entry):
@@ -161,7 +206,7 @@ def find_tensor(path, data, start, entry):
     def read(columns=False):
         if columns:
             return read_columns(path, begin, dtype, shape)
-        if entry["dtype"] == "F32" and begin % dtype.itemsize == 0:
+        if entry["dtype"] == "F32" and dtype.isnative and begin % dtype.itemsize == 0:
             return data[begin:end].view(dtype).reshape(shape)
         # NumPy computes at a third of its speed on numbers that straddle their natural places,
         # as those in the hub's own GPT-2 file do, whose header is 14,283 bytes long
@@ -187,8 +232,11 @@ def read_columns(path, begin, dtype, shape, n_rows=16):
 
 
 def as_float32(array):
-    """Widen float16 and bfloat16 (uint16) exactly; float32 stays as it is, float64 is rounded."""
-    if array.dtype == np.uint16:  # bfloat16 is the upper half of a float32
+    """Widen float16 and bfloat16 (uint16) exactly; float32 stays as it is, float64 is rounded.
+
+    Whatever the byte order of the array is, that of the result is the machine's.
+    """
+    if array.dtype.kind == "u":  # bfloat16 is the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):  # what float32 can't hold becomes infinity
         return array.astype(np.float32, copy=False)

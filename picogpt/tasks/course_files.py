@@ -6,6 +6,7 @@ Sentiment of film reviews in five classes (sst) and in two (cfimdb), questions t
 
 import csv
 import io
+import os
 import re
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from picogpt.checkpoint.hub import expect_answer, fetch_file
 from picogpt.tools.errors import DataError, DownloadError
-from picogpt.tools.files import write_text
+from picogpt.tools.files import cache_folder, write_text
 
 HOME = "https://raw.githubusercontent.com/cfifty/public_cs224n_gpt/HEAD/data/"
 SAMPLES = Path(__file__).parent / "samples"
@@ -35,20 +36,21 @@ class Task(NamedTuple):
     classes: tuple  # what the labels 0, 1, ... mean
     heading: str  # of the predictions
     output: str  # name of the file of predictions, with {mode} and {split}
+    multiline: bool  # whether a sentence may stand on several lines
 
 
 TASKS = {
     "sst": Task(
         "ids-sst-{}.csv", ("sentence",), "sentiment", SENTIMENTS,
-        "Predicted_Sentiment", "{mode}-sst-{split}-out.csv",
+        "Predicted_Sentiment", "{mode}-sst-{split}-out.csv", False,
     ),
     "cfimdb": Task(
         "ids-cfimdb-{}.csv", ("sentence",), "sentiment", ("negative", "positive"),
-        "Predicted_Sentiment", "{mode}-cfimdb-{split}-out.csv",
+        "Predicted_Sentiment", "{mode}-cfimdb-{split}-out.csv", False,
     ),
     "quora": Task(
         "quora-{}.csv", ("sentence1", "sentence2"), "is_duplicate", ("no", "yes"),
-        "Predicted_Is_Paraphrase", "para-{split}-output.csv",
+        "Predicted_Is_Paraphrase", "para-{split}-output.csv", True,
     ),
 }  # fmt: skip
 
@@ -64,27 +66,61 @@ class Example(NamedTuple):
 def find_data(names, folder=None):
     """The folder where the files are: the one given, else the user's cache, else the samples.
 
-    What the cache lacks is downloaded from the course's public home. Where that fails, one line on
-    stderr says that the samples take over.
+    What the cache lacks, or holds damaged, is downloaded from the course's public home. Where that
+    fails, one line on stderr says that the samples take over.
     """
     if folder is not None:
         return Path(folder)
-    cache = Path.home() / ".cache" / "picogpt" / "cs224n"
-    missing = [name for name in names if not (cache / name).exists()]
+    home = cache_folder()
+    try:
+        if home is None:
+            raise DownloadError("there is no home folder to keep them in: name theirs by --data")
+        complete_cache(home / "cs224n", list(names))
+        return home / "cs224n"
+    except DownloadError as error:
+        print(
+            f"The course's data can't be had ({error}): small samples written for this project "
+            "take their place, and their figures say nothing about the real task.",
+            file=sys.stderr,
+        )
+        return SAMPLES
+
+
+def complete_cache(cache, names):
+    """Download what the cache lacks; DownloadError where files that are needed can't be had."""
+    missing = [name for name in names if not is_course_file(cache / name)]
     try:
         if missing:
             expect_answer(HOME + missing[0], patience=2)
         for name in missing:
-            fetch_file(HOME + name, cache / name, optional="test" in name)
-    except DownloadError as error:
-        if not all((cache / name).exists() or "test" in name for name in names):
-            print(
-                f"The course's data can't be had ({error}): small samples written for this project "
-                "take their place, and their figures say nothing about the real task.",
-                file=sys.stderr,
-            )
-            return SAMPLES
-    return cache
+            fetch_course_file(cache / name)
+    except DownloadError:
+        if any("test" not in name and not is_course_file(cache / name) for name in missing):
+            raise
+
+
+def fetch_course_file(path):
+    """Download a file from the course's home; only a test file may be missing there.
+
+    Raises DownloadError, and leaves nothing behind, where something else comes in its place.
+    """
+    url = HOME + path.name
+    if os.path.exists(path):  # noqa: PTH110 - pathlib's raises in a folder that can't be read
+        path.unlink()
+    if fetch_file(url, path, optional="test" in path.name) and not is_course_file(path):
+        path.unlink()
+        raise DownloadError(f"{url} gives no course file: does the network ask for a login first?")
+
+
+def is_course_file(path):
+    """Whether a file in the cache looks as it should, and is no login page or half a file."""
+    try:
+        text = read_text(path)
+    except (DataError, OSError):
+        return False
+    if path.suffix == ".csv":
+        return "id" in text.partition("\n")[0].rstrip("\r").split("\t")
+    return bool(split_sonnets(text))
 
 
 def read_text(path):
@@ -123,7 +159,8 @@ def read_examples(task, path, split):
     """Read a tab-separated file of a task; test files have no labels.
 
     Rows that lack a field are skipped and counted in one line on stderr. Raises DataError, with
-    file and line, for a missing column, a label that is none, or an encoding other than UTF-8.
+    file and line, for a missing column, a label that is none, a quote that is never closed, or an
+    encoding other than UTF-8.
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t")
     labelled = split != "test"
@@ -132,7 +169,11 @@ def read_examples(task, path, split):
     try:
         if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
             raise DataError(f"{path}, line 1: there is no column {missing[0]} (tab-separated)")
+        end = 1
         for row in reader:
+            start, end = end + 1, reader.line_num
+            if end > start:
+                check_lines(row, task, f"{path}, line {start}")
             id, *fields = (row[name] for name in columns)
             if not id or None in fields or (labelled and not fields[-1].strip()):
                 n_skipped += 1
@@ -149,6 +190,17 @@ def read_examples(task, path, split):
         if n:
             print(f"{path}: {n} of {n_skipped + len(examples)} rows {what}.", file=sys.stderr)
     return examples
+
+
+def check_lines(row, task, place):
+    """Raise DataError where a row that stands on several lines must have an unclosed quote.
+
+    Up to the next quote, such a cell takes in tabs and whole rows.
+    """
+    texts = [text for text in row.values() if isinstance(text, str)]
+    if not task.multiline or any("\n" in text and "\t" in text for text in texts):
+        hint = "close it, or write two for one in the text"
+        raise DataError(f"{place}: a quote opens a cell and isn't closed in its line: {hint}")
 
 
 def read_label(text, task, path, line):
@@ -189,12 +241,48 @@ def read_sonnets(path):
 
     Raises DataError where there is none.
     """
-    text = read_text(path).replace("\r\n", "\n")
-    _, *poems = re.split(r"\n\s*\d+\s*(?=\n)", f"\n{text}\n")  # what comes first is a header
-    poems = [poem.strip() for poem in poems if poem.strip()]
+    poems = split_sonnets(read_text(path))
     if not poems:
         raise DataError(f"{path} holds no poem: each stands below a line with its number")
     return poems
+
+
+def split_sonnets(text):
+    """The poems of a file's text: a list of texts."""
+    text = text.replace("\r\n", "\n")
+    _, *poems = re.split(r"\n\s*\d+\s*(?=\n)", f"\n{text}\n")  # what comes first is a header
+    return [poem.strip() for poem in poems if poem.strip()]
+
+
+def load_sonnets(folder):
+    """The course's poems, {split: list of poems}; truth[i] begins with openings[i].
+
+    The test split is empty without its file. Raises DataError for files that can't be used and for
+    an opening that no poem of the truth begins with.
+    """
+    paths = {split: folder / name for split, name in SONNET_FILES.items()}
+    if not paths["test"].exists():
+        del paths["test"]
+    poems = {split: read_sonnets(path) for split, path in paths.items()}
+    poems["truth"] = match_by_lines(poems["openings"], poems["truth"], paths["truth"])
+    return {"test": []} | poems
+
+
+def match_by_lines(openings, poems, path):
+    """For each opening the poem that begins with its lines, white space at their ends left out."""
+
+    def lines(text):
+        return [line.strip() for line in text.split("\n")]
+
+    left, matched = list(poems), []
+    for opening in openings:
+        start = lines(opening)
+        found = [poem for poem in left if lines(poem)[: len(start)] == start]
+        if not found:
+            raise DataError(f"{path}: no poem begins as the opening with the line {start[0]!r}")
+        matched.append(found[0])
+        left.remove(found[0])
+    return matched
 
 
 def write_sonnets(path, poems):

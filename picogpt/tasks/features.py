@@ -1,12 +1,8 @@
 """A model's activations for many texts: in packed batches, kept on disk, on any executor."""
 
 import hashlib
-import multiprocessing
-import os
-import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,18 +10,21 @@ import numpy as np
 
 from picogpt.generation import prompt_ids
 from picogpt.kernels import hidden_states, layer_norm, split_by_lengths
-from picogpt.model import Model, load
+from picogpt.model import check_ids, load
+from picogpt.tasks.feature_cache import FeatureCache
+from picogpt.tasks.workers import run_all
 from picogpt.tools.cores import blas_threads, cores
-from picogpt.tools.errors import NotFiniteError, PicoGPTError
-from picogpt.tools.files import written_beside
+from picogpt.tools.errors import CheckpointError, NotFiniteError, TextError, UsageError
 from picogpt.tools.tree import tree_leaves
 
 N_TOKENS = 1024  # of a batch; a run that is stopped loses one at most
-THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
+POOLS = "last", "mean", "tokens"
 
 
 def encode_texts(model, texts):
     """The token ids of every text: of an empty one <|endoftext|>, of a long one the last n_ctx."""
+    if isinstance(texts, str):
+        raise TextError("encode_texts takes a list of texts, not one")
     n_ctx = model.config.n_ctx
     sequences = [prompt_ids(model, text) for text in texts]
     if n_long := sum(len(ids) > n_ctx for ids in sequences):
@@ -59,13 +58,8 @@ def pack(lengths):
     return np.split(order, np.flatnonzero(np.diff(batch)) + 1)
 
 
-load_once = lru_cache(1)(load)
-
-
 def activations(model, sequences, layer, pool):
-    """What `features` computes, of one packed batch, by a model or by the one at a path."""
-    if not isinstance(model, Model):
-        model = load_once(model)  # in a worker
+    """What `features` computes, of one packed batch: `[n_rows, n_embd]`."""
     lengths = [len(ids) for ids in sequences]
     params, options = model.params, model.config.kernel_options
     with np.errstate(all="ignore"):  # `features` tells what is not finite, in a sentence
@@ -78,98 +72,103 @@ def activations(model, sequences, layer, pool):
     return x if pool == "tokens" else pooled(x, lengths, pool)
 
 
-def processes(n):
-    """An executor of n processes on this machine, whose BLAS threads share its cores out."""
-    os.environ.update(dict.fromkeys(THREADS, str(max(1, cores() // n))))
-    executor = ProcessPoolExecutor(
-        n, multiprocessing.get_context("spawn"),  # the same on every system
-        signal.signal, (signal.SIGINT, signal.SIG_IGN),  # Ctrl-C is for this process to answer
-    )  # fmt: skip
-    with suppress(ValueError):  # outside the main thread
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            for _ in range(n):
-                executor.submit(int)  # starts a worker, which ignores Ctrl-C as we do now
-        finally:
-            signal.signal(signal.SIGINT, before)
-    return executor
+def remote_activations(folder, checkpoint, sequences, layer, pool):
+    """`activations` in a worker, which loads the model once, from a folder that it can read."""
+    return activations(load_once(folder, checkpoint), sequences, layer, pool)
 
 
-def run_batches(source, batches, layer, pool, executor):
-    """Yield (i, activations of batches[i]), in any order; PicoGPTError where a worker fails."""
-    futures = {}
-    try:
-        for i, batch in batches.items():
-            futures[executor.submit(activations, source, batch, layer, pool)] = i
-        for future in as_completed(list(futures)):
-            yield futures.pop(future), future.result()
-    except Exception as error:
-        said = f"{type(error).__name__} {error}".strip()
-        raise PicoGPTError(f"a worker failed ({said}): run this again to go on") from error
-    finally:
-        for future in futures:
-            future.cancel()
+@lru_cache(1)
+def load_once(folder, checkpoint):
+    """The model in a folder; CheckpointError where it is another one than `checkpoint` says."""
+    model = load(folder)
+    if fingerprint(model.params) != checkpoint:
+        raise CheckpointError(f"{folder} holds another model than the one that is asked for")
+    return model
 
 
-def kept_array(path, shape):
-    """An array of float32 zeros; where there is a path, in a file that is mapped into memory."""
-    if path is None:
-        return np.zeros(shape, np.float32)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_beside(path) as partial, partial.open("wb") as file:
-            np.save(file, np.zeros(shape, np.float32))  # so that the room on the disk is taken now
-    return np.load(path, mmap_mode="r+")
-
-
-def features(
-    model, sequences, layer=None, pool="last", *, keep=None, executor=None, folder=None
-):
+def features(model, sequences, layer=None, pool="last", *, keep=None, executor=None, folder=None):
     """What the model makes of each sequence of ids: `[n_sequences, n_embd]` float32.
 
     The activations that leave block `layer` (the last by default, through ln_f), at a sequence's
     last token or their mean; with pool="tokens" all of them, a list of `[n_tokens, n_embd]`.
-    Sequences of like length are run together, laid end to end.
+    Sequences of like length are run together, laid end to end. The last bits of a float depend on
+    the machine's BLAS and, where that can't be kept to one thread, on how many it uses.
 
     In the folder `keep` each batch is kept once it is done: a run that was stopped goes on, and
-    the next starts at once. `executor` is any concurrent.futures.Executor; its workers load the
-    model from `folder`, by a path that each of them can read. Raises PicoGPTError where one fails,
+    the next starts at once; what was longest unused goes when it is more than 2 GB. `executor` is
+    any concurrent.futures.Executor; its workers load the model from `folder`, by a path that each
+    of them can read, or else from model.folder. Raises PicoGPTError where a worker fails,
+    UsageError for a pool, layer or folder that there isn't, TextError for what are no ids, and
     NotFiniteError where the model's numbers are NaN or infinite: none of them are kept.
     """
-    from tqdm import tqdm
-
     if executor is None:  # a thread for each core, with BLAS kept to one core each
         with blas_threads(1) as alone, ThreadPoolExecutor(cores() if alone else 1) as executor:
             return features(model, sequences, layer, pool, keep=keep, executor=executor)
     layer = model.config.n_layer if layer is None else layer
+    check_request(model, sequences, layer, pool)
+    if not len(sequences):
+        return [] if pool == "tokens" else np.zeros((0, model.config.n_embd), np.float32)
     lengths = np.array([len(ids) for ids in sequences])
     batches = pack(lengths)
-    order = np.concatenate(batches)
-    rows = lengths[order] if pool == "tokens" else np.ones(len(order), int)
-    n_rows, n_embd = rows.sum(), model.config.n_embd
-    pieces = split_by_lengths(rows, n_rows)  # where each sequence, in that order, has its rows
+    cache = None
     if keep is not None:
         said = repr((model.config, layer, pool, N_TOKENS)).encode()
         name = fingerprint(said, lengths, np.concatenate(sequences), model.params)
-        keep = Path(keep) / f"{name}.npy"
-    n_last = -(-len(batches) // n_embd)  # rows for `done`, which share the data's file
-    kept = kept_array(keep, (n_rows + n_last, n_embd))
-    data, done = kept[:n_rows], kept[n_rows:].reshape(-1)[: len(batches)]
-    firsts = np.cumsum([0, *map(len, batches)])
-    left = np.flatnonzero(done == 0).tolist()
-    wanted = {i: [sequences[j] for j in batches[i]] for i in left}
-    with tqdm(total=len(order), unit=" texts", disable=None) as bar:
-        bar.update(len(order) - sum(map(len, wanted.values())))
-        for i, array in run_batches(folder or model, wanted, layer, pool, executor):
+        cache = FeatureCache(keep, name)
+    done = compute_batches(model, sequences, batches, layer, pool, cache, executor, folder)
+    places = np.argsort(np.concatenate(batches))
+    if pool != "tokens":
+        return np.concatenate(done)[places]
+    rows = []
+    for array, batch in zip(done, batches):
+        rows += [array[piece] for piece in split_by_lengths(lengths[batch], len(array))]
+    return [rows[place] for place in places]
+
+
+def check_request(model, sequences, layer, pool):
+    """Raise UsageError or TextError where `features` can't do what it is asked for."""
+    if pool not in POOLS:
+        raise UsageError(f"pool is {pool!r}, it must be one of {', '.join(POOLS)}")
+    if layer not in range(model.config.n_layer + 1):
+        raise UsageError(f"layer is {layer}, {model.name} has 0 to {model.config.n_layer}")
+    if isinstance(sequences, str) or any(isinstance(ids, str) for ids in sequences):
+        raise TextError("features takes lists of ids: encode_texts makes them of texts")
+    for ids in sequences:
+        check_ids(ids, model.config)
+
+
+def compute_batches(model, sequences, batches, layer, pool, cache, executor, folder):
+    """The activations of every batch, from the cache where it has them: a list of arrays."""
+    from tqdm import tqdm
+
+    n_embd = model.config.n_embd
+    n_tokens = [sum(len(sequences[i]) for i in batch) for batch in batches]
+    n_rows = n_tokens if pool == "tokens" else list(map(len, batches))
+    done = [cache and cache.load(i, (n, n_embd)) for i, n in enumerate(n_rows)]
+    left = [i for i, array in enumerate(done) if array is None]
+    f, source = activations, (model,)
+    if left and not isinstance(executor, ThreadPoolExecutor):  # threads share our memory
+        f, source = remote_activations, remote_source(model, folder)
+    calls = {i: (*source, [sequences[j] for j in batches[i]], layer, pool) for i in left}
+    with tqdm(total=len(sequences), unit=" texts", disable=None) as bar:
+        bar.update(len(sequences) - sum(len(batches[i]) for i in left))
+        for i, array in run_all(executor, f, calls):
             if not np.isfinite(array).all():
                 raise NotFiniteError(f"what {model.name} makes of the texts is not finite")
-            data[pieces[firsts[i]].start : pieces[firsts[i + 1] - 1].stop] = array
-            if keep is not None:
-                kept.flush()
-            done[i] = 1
+            done[i] = cache.save(i, array) if cache else array
             bar.update(len(batches[i]))
-    places = np.argsort(order)
-    return [data[pieces[place]] for place in places] if pool == "tokens" else data[places]
+    if cache:
+        cache.trim()
+    return done
+
+
+def remote_source(model, folder):
+    """What tells a worker which model to load: its folder, and the fingerprint of its weights."""
+    folder = folder or model.folder
+    if folder is None:
+        said = "features(executor=...) needs folder=..., from which its workers load the model"
+        raise UsageError(said)
+    return str(Path(folder).absolute()), fingerprint(model.params)
 
 
 def fingerprint(*trees):

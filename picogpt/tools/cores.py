@@ -2,18 +2,34 @@
 
 import ctypes
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 
 def openblas(function):
-    """A C function of the OpenBLAS that NumPy's wheels bring along; None for any other BLAS."""
+    """A C function of NumPy's OpenBLAS, as set_num_threads; None for any other BLAS.
+
+    Wheels bring the library along; elsewhere, as on Debian or with conda, it is one that NumPy's
+    own module depends on, where the system's loader finds it.
+    """
     package = Path(np.__file__).parent
     found = [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]
-    library = ctypes.CDLL(str(found[0])) if found else None
-    return getattr(library, f"scipy_openblas_{function}64_", None)
+    for path in [*found, *package.glob("*core/_multiarray_umath*")]:
+        with suppress(OSError):  # no library, whatever its name says
+            if named := openblas_function(ctypes.CDLL(str(path)), function):
+                return named
+    return None
+
+
+def openblas_function(library, function):
+    """A function by any of its names: builds put scipy_ before it, or 64_ (wide ints) behind."""
+    for prefix in ("scipy_", ""):
+        for suffix in ("64_", ""):
+            if named := getattr(library, f"{prefix}openblas_{function}{suffix}", None):
+                return named
+    return None
 
 
 def blas_kernel():

@@ -4,11 +4,26 @@ A message is one sentence for people: what was wrong, where, and what to do. Com
 stderr and leave with the class's exit code; nobody sees a traceback.
 """
 
+import re
+
+
+def printable(text):
+    """The text with its control characters spelled out, to be shown on a terminal.
+
+    A message may repeat what a file or a server says, and escape codes in that would be obeyed.
+    """
+    control = "[\x00-\x1f\x7f-\x9f]"
+    return re.sub(control, lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class PicoGPTError(Exception):
     """Anything this project refuses; the base of all the types below."""
 
     exit_code = 1
+
+    def __str__(self):
+        """The message in one line."""
+        return printable(super().__str__())
 
 
 class UsageError(PicoGPTError, ValueError):

@@ -244,6 +244,12 @@ def write_arrays(path, arrays, metadata):
             raise OutputError(f"{path} can't be written ({error}): is there space?") from None
 
 
+def cache_folder():
+    """~/.cache/picogpt, for what can be had again; None where the user has no home."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is none
+    return None if home == "~" else Path(home, ".cache", "picogpt")
+
+
 def read_json(path):
     """The object in a model's JSON file; raises CheckpointError where it is damaged."""
     try:

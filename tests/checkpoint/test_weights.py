@@ -13,7 +13,14 @@ import pytest
 from models import misalign, random_params, small_config, small_folder, write_safetensors
 from safetensors.numpy import load_file, save_file
 
-from picogpt.checkpoint.weights import checkpoint_tree, load_params, read_columns, save_params
+from picogpt.checkpoint.weights import (
+    as_float32,
+    checkpoint_tree,
+    load_params,
+    open_safetensors,
+    read_columns,
+    save_params,
+)
 from picogpt.tools.errors import CheckpointError
 from picogpt.tools.tree import tree_leaves
 
@@ -215,6 +222,7 @@ def test_shards_with_an_index(tmp_path):
         ({"weight_map": {"wte.weight": 5}}, "lacks the shard 5"),
         ({"weight_map": {"wte.weight": "../here.safetensors"}}, "lacks the shard ../here.saf"),
         ({"weight_map": {"wte.weight": "a\\b"}}, r"lacks the shard a\\b"),
+        ({"weight_map": {"wte.weight": "a\x1b[31m"}}, r"lacks the shard a\\x1b\[31m, which is no"),
     ],
 )
 def test_a_damaged_index_is_refused(tmp_path, index, message):
@@ -274,7 +282,16 @@ def test_a_missing_or_misshapen_tensor_is_named(tmp_path, name):
 
 def test_fewer_layers_than_the_config_says_are_refused(tmp_path):
     save_params(PARAMS, CONFIG, tmp_path)
-    refused(tmp_path, "hold no float tensor h.2.ln_1.weight", small_config(n_layer=3))
+    message = "have 2 blocks, config.json's n_layer is 3: fetch both again"
+    refused(tmp_path, message, small_config(n_layer=3))
+
+
+def test_a_million_layers_are_refused_before_anything_is_built(tmp_path):
+    save_params(PARAMS, CONFIG, tmp_path)
+    tracemalloc.start()
+    refused(tmp_path, "n_layer is 1000000: fetch both again", small_config(n_layer=10**6))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
 
 
 def entry(**changes):
@@ -327,6 +344,63 @@ def test_a_corrupt_header_is_refused(tmp_path, header):
     path = tmp_path / "model.safetensors"
     write_safetensors(path, {"wte.weight": ("F32", (2,), bytes(8))}, header)
     refused(tmp_path, "model.safetensors is cut off or damaged .*: fetch it again")
+
+
+@pytest.mark.parametrize(
+    "places, message",
+    [
+        (((0, 8), (0, 8)), "overlap, or leave a gap, at byte 0"),
+        (((0, 8), (4, 12)), "overlap, or leave a gap, at byte 4"),
+        (((8, 16), (4, 12)), "overlap, or leave a gap, at byte 4"),
+        (((0, 8), (12, 20)), "overlap, or leave a gap, at byte 12"),
+        (((4, 12), (12, 20)), "overlap, or leave a gap, at byte 4"),
+        (((8, 16), (0, 8)), None),
+        (((0, 8), (8, 16)), None),
+    ],
+)
+def test_each_byte_belongs_to_one_tensor(tmp_path, places, message):
+    path = tmp_path / "model.safetensors"
+    entries = {
+        name: {"dtype": "F32", "shape": [2], "data_offsets": place}
+        for name, place in zip("ab", places)
+    }
+    size = max(end for _, end in places)
+    data = {"all": ("F32", (size // 4,), np.arange(size // 4, dtype="<f4").tobytes())}
+    write_safetensors(path, data, json.dumps(entries).encode())
+    if message:
+        refused(tmp_path, message)
+    else:
+        read = {name: read().tolist() for name, (_, read) in open_safetensors(path).items()}
+        assert read == {name: [begin / 4, begin / 4 + 1] for name, (begin, _) in zip("ab", places)}
+
+
+def test_a_name_that_comes_twice_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    twice = json.dumps(entry())[:-1] + ", " + json.dumps(entry(data_offsets=[8, 16]))[1:]
+    write_safetensors(path, {"both": ("F32", (4,), bytes(16))}, twice.encode())
+    refused(tmp_path, "its header has a name twice")
+    tensors = tensors_of()
+    save_file(tensors | {"transformer.wpe.weight": tensors["wpe.weight"] + 1}, path)
+    refused(tmp_path, "tensor wpe.weight comes twice")
+
+
+def test_a_tensor_of_two_shards_is_refused(tmp_path):
+    shard(tmp_path)
+    path = tmp_path / "model-00002-of-00003.safetensors"
+    others = load_file(tmp_path / "model-00001-of-00003.safetensors")
+    save_file(load_file(path) | dict(list(others.items())[:1]), path)
+    refused(tmp_path, "model-00002-of-00003.safetensors: tensor .* comes twice")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_numbers_are_right_on_machines_of_either_byte_order(order):
+    numbers = np.array([1, -2.5, 3e38, 0], np.float32)
+    for dtype in ("f8", "f4"):
+        wide = as_float32(numbers.astype(order + dtype))
+        assert wide.dtype.isnative and np.array_equal(wide, numbers)
+    bfloat16 = (numbers.view(np.uint32) >> 16).astype(np.uint16)
+    expected = (numbers.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    assert np.array_equal(as_float32(bfloat16.astype(order + "u2")), expected)
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 7, 8, 9])

@@ -39,7 +39,7 @@ def test_features_are_transformers_hidden_states(tmp_path, layer):
 def test_a_dask_cluster_that_loses_a_worker_gives_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "N_TOKENS", 64)
     folder, texts = str(small_folder(tmp_path)), sequences()
-    model, n_done, real = load(folder), 0, module.run_batches
+    model, n_done, real = load(folder), 0, module.run_all
     expected = features(model, texts)
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with (
@@ -56,7 +56,7 @@ def test_a_dask_cluster_that_loses_a_worker_gives_the_same(tmp_path, monkeypatch
                     os.kill(pid, 9)
                 yield done
 
-        monkeypatch.setattr(module, "run_batches", losing)
+        monkeypatch.setattr(module, "run_all", losing)
         got = features(model, texts, executor=client.get_executor(), folder=folder)
         assert n_done == len(module.pack([len(ids) for ids in texts])) > 10
     np.testing.assert_allclose(got, expected, atol=1e-6)

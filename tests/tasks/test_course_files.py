@@ -15,6 +15,7 @@ from picogpt.tasks.course_files import (
     TASKS,
     Example,
     find_data,
+    load_sonnets,
     load_task,
     prompt,
     read_examples,
@@ -100,6 +101,24 @@ def test_what_is_wrong_is_told_with_file_and_line(tmp_path, text, said):
     assert str(path) in str(error.value)
 
 
+def test_an_unclosed_quote_is_told_with_its_line_and_swallows_nothing(tmp_path):
+    rows = [f"{i}\tid{i}\ta film , number {i} .\t{i % 5}\n" for i in range(60)]
+    rows[7] = '7\tid7\t" a film that opens a quote .\t2\n'
+    for last in ([], ['60\tid60\tit is "good" .\t3\n', '61\tid61\t"fine" .\t3\n']):
+        path = sst(tmp_path, HEAD + "".join(rows + last))
+        with pytest.raises(DataError, match="line 9: a quote opens a cell and isn't closed"):
+            read(path)
+
+
+def test_of_quora_a_question_may_stand_on_several_lines_but_not_hold_rows(tmp_path):
+    head, path = "\tid\tsentence1\tsentence2\tis_duplicate\n", tmp_path / "quora-train.csv"
+    path.write_text(head + '7\ta\t"Who\nis it?"\tWhat?\t1.0\n')
+    assert read(path, task="quora") == [Example("a", ("Who\nis it?", "What?"), 1)]
+    path.write_text(head + '7\ta\t"Who?\tWhat?\t1.0\n8\tb\tHow?\tWhy?\t0.0\n')
+    with pytest.raises(DataError, match="line 2: a quote opens a cell"):
+        read(path, task="quora")
+
+
 def test_another_encoding_is_told_with_its_line(tmp_path):
     path = sst(tmp_path, HEAD + "0\ta\tgood\t3\n1\tb\tcaf\xe9\t1\n", encoding="latin-1")
     with pytest.raises(DataError, match="not UTF-8 in line 3"):
@@ -170,6 +189,22 @@ def test_a_file_without_poems_is_told(tmp_path):
         read_sonnets(tmp_path / "s.txt")
 
 
+def sonnets(folder, **poems):
+    """Write files of poems, each a text."""
+    for split, some in poems.items():
+        write_sonnets(folder / SONNET_FILES[split], some)
+
+
+def test_openings_find_their_poems_by_their_lines(tmp_path):
+    truth = ["a\n  b\nc", "d\ne\nf", "a\nb\nz", "more"]
+    sonnets(tmp_path, train=["x"], openings=["d\ne", "a \nb", "a\nb"], truth=truth)
+    poems = load_sonnets(tmp_path)
+    assert poems["truth"] == ["d\ne\nf", "a\n  b\nc", "a\nb\nz"] and poems["test"] == []
+    sonnets(tmp_path, openings=["d\nx"])
+    with pytest.raises(DataError, match="no poem begins as the opening with the line 'd'"):
+        load_sonnets(tmp_path)
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """An empty home, so that nothing is in the user's cache."""
@@ -206,6 +241,42 @@ def test_data_are_downloaded_once_and_then_found(home, server, capsys):
     running.server_close()
     assert find_data(NAMES) == folder  # without network
     assert capsys.readouterr().err == ""
+
+
+PAGE = b"<!DOCTYPE html>\n<title>Welcome</title> Please log in, id and all.\n"
+
+
+def test_a_login_page_is_no_course_file_and_does_not_stay(home, server, capsys):
+    public, _ = server
+    for name in NAMES:
+        (public / name).write_bytes(PAGE)
+    assert find_data(NAMES) == SAMPLES
+    assert "does the network ask for a login first?" in capsys.readouterr().err
+    for name in NAMES:
+        (public / name).write_bytes((SAMPLES / name).read_bytes())
+    assert find_data(NAMES) == home / ".cache" / "picogpt" / "cs224n"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("home")
+def test_a_damaged_file_in_the_cache_is_fetched_again(server):
+    public, _ = server
+    names = [*NAMES, SONNET_FILES["train"]]
+    for name in names:
+        (public / name).write_bytes((SAMPLES / name).read_bytes())
+    folder = find_data(names)
+    for damage in (PAGE, b"", b"\xff"):
+        for name in names:
+            (folder / name).write_bytes(damage)
+        assert find_data(names) == folder
+        for name in names:
+            assert (folder / name).read_bytes() == (SAMPLES / name).read_bytes()
+
+
+def test_without_a_home_the_samples_take_over(monkeypatch, capsys):
+    monkeypatch.setattr(tasks, "cache_folder", lambda: None)
+    assert find_data(NAMES) == SAMPLES
+    assert "no home folder to keep them in" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("home")

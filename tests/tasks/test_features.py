@@ -1,12 +1,10 @@
 """Features: packed batches against one text alone; kept on disk; threads, processes, accidents."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +12,11 @@ import pytest
 from models import small_folder, small_model
 
 from picogpt.kernels import hidden_states, layer_norm
-from picogpt.model import logits
+from picogpt.model import load, logits
 from picogpt.tasks import features as module
-from picogpt.tasks.features import encode_texts, features, pack, processes
-from picogpt.tools.errors import NotFiniteError, PicoGPTError
+from picogpt.tasks.features import encode_texts, features, pack
+from picogpt.tasks.workers import processes
+from picogpt.tools.errors import NotFiniteError, PicoGPTError, TextError, UsageError
 
 ROOT = Path(__file__).parents[2]
 MODEL = small_model()
@@ -27,6 +26,12 @@ MODEL = small_model()
 def small_batches(monkeypatch):
     """Batches of some 64 tokens, so that a few texts make several."""
     monkeypatch.setattr(module, "N_TOKENS", 64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """MODEL on disk, for workers."""
+    return small_folder(tmp_path_factory.mktemp("models") / "small").as_posix()
 
 
 def sequences(n=30, seed=0):
@@ -132,19 +137,19 @@ class OnDemand(Executor):
         return Lazy(f, args)
 
 
-def test_a_run_that_was_interrupted_loses_one_batch_at_most(tmp_path, monkeypatch):
+def test_a_run_that_was_interrupted_loses_one_batch_at_most(tmp_path, monkeypatch, folder):
     texts = sequences()
     expected, n_batches = features(MODEL, texts), len(pack([len(ids) for ids in texts]))
     with monkeypatch.context() as patch:
         count_batches(patch, fail_at=4)
         with pytest.raises(KeyboardInterrupt):
-            features(MODEL, texts, keep=tmp_path, executor=OnDemand())
+            features(MODEL, texts, keep=tmp_path, executor=OnDemand(), folder=folder)
     calls = count_batches(monkeypatch)
-    np.testing.assert_array_equal(features(MODEL, texts, keep=tmp_path), expected)
+    np.testing.assert_allclose(features(MODEL, texts, keep=tmp_path), expected, atol=1e-6)
     assert len(calls) == n_batches - 3
 
 
-def test_a_run_that_was_killed_goes_on(tmp_path, monkeypatch):
+def test_a_run_that_was_killed_goes_on(tmp_path, monkeypatch, folder):
     """kill -9 in the middle of the fourth batch."""
     script = """
 import os, signal
@@ -156,41 +161,25 @@ def activations(*args):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*args)
 tests.module.activations, tests.module.N_TOKENS = activations, 64
-tests.features(tests.MODEL, tests.sequences(), keep="KEEP", executor=tests.OnDemand())
+tests.features(
+    tests.MODEL, tests.sequences(), keep="KEEP", executor=tests.OnDemand(), folder="FOLDER"
+)
 """
     if not hasattr(signal, "SIGKILL"):
         pytest.skip("no kill -9 on this system")
     paths = os.pathsep.join(map(str, [ROOT, ROOT / "tests", ROOT / "tests" / "tasks"]))
+    script = script.replace("KEEP", tmp_path.as_posix()).replace("FOLDER", folder)
     done = subprocess.run(
-        [sys.executable, "-c", script.replace("KEEP", tmp_path.as_posix())],
+        [sys.executable, "-c", script],
         env=os.environ | {"PYTHONPATH": paths}, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     calls = count_batches(monkeypatch)
     texts = sequences()
-    np.testing.assert_allclose(features(MODEL, texts, keep=tmp_path), features(MODEL, texts))
+    kept = features(MODEL, texts, keep=tmp_path)
+    np.testing.assert_allclose(kept, features(MODEL, texts), atol=1e-6)
     n_batches = len(pack([len(ids) for ids in texts]))
     assert len(calls) == (n_batches - 3) + n_batches
-
-
-def test_two_runs_that_start_together_keep_no_zeros_for_done(tmp_path, monkeypatch):
-    """While one still writes its file of zeros, the other begins and ends."""
-    texts, real = sequences(), module.written_beside
-    expected = features(MODEL, texts)
-
-    @contextmanager
-    def slow(path):
-        monkeypatch.setattr(module, "written_beside", real)
-        with real(path) as partial:
-            yield partial
-            other = tmp_path / "other"  # another process has another name for its partial file
-            partial.rename(other)
-            np.testing.assert_array_equal(features(MODEL, texts, keep=tmp_path), expected)
-            other.rename(partial)
-
-    monkeypatch.setattr(module, "written_beside", slow)
-    for _ in range(2):
-        np.testing.assert_array_equal(features(MODEL, texts, keep=tmp_path), expected)
 
 
 def test_what_is_kept_belongs_to_a_checkpoint_its_texts_and_the_way(tmp_path):
@@ -214,16 +203,14 @@ def test_what_is_no_number_is_neither_given_nor_kept(tmp_path):
     np.testing.assert_array_equal(features(MODEL, [[1, 2], [5]], keep=tmp_path), expected)
 
 
-def test_any_executor_does(tmp_path):
+def test_any_executor_does(folder):
     texts = sequences()
-    folder = small_folder(tmp_path)
-    got = features(MODEL, texts, executor=InTurn(), folder=str(folder))
+    got = features(MODEL, texts, executor=InTurn(), folder=folder)
     np.testing.assert_allclose(got, features(MODEL, texts), atol=1e-6)
 
 
-def test_processes_of_this_machine_and_one_that_dies(tmp_path):
+def test_processes_of_this_machine_and_one_that_dies(tmp_path, folder):
     texts = sequences()
-    folder = str(small_folder(tmp_path / "model"))
     with processes(1) as executor:
         got = features(MODEL, texts, executor=executor, folder=folder)
         np.testing.assert_allclose(got, features(MODEL, texts), atol=1e-6)
@@ -235,17 +222,41 @@ def test_processes_of_this_machine_and_one_that_dies(tmp_path):
     np.testing.assert_array_equal(kept, features(MODEL, texts, 1))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-def test_workers_leave_ctrl_c_alone_from_their_start():
-    handler = signal.getsignal(signal.SIGINT)
-    with processes(2) as executor:
-        future = executor.submit(int, "7")
-        for process in multiprocessing.active_children():  # as yet they import NumPy
-            os.kill(process.pid, signal.SIGINT)
-        assert future.result() == 7
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
 def test_a_worker_without_the_model_is_told_in_one_sentence(tmp_path):
     with pytest.raises(PicoGPTError, match="a worker failed .*no-such"):
         features(MODEL, sequences(3), executor=OnDemand(), folder=str(tmp_path / "no-such"))
+
+
+def test_workers_take_the_models_own_folder_and_no_other_model(folder):
+    texts, model = sequences(5), load(folder)
+    got = features(model, texts, executor=OnDemand())
+    np.testing.assert_allclose(got, features(MODEL, texts), atol=1e-6)
+    with pytest.raises(UsageError, match="needs folder="):
+        features(MODEL, texts, executor=OnDemand())
+    model.params["wpe"][0] += 1  # the folder's model no more
+    with pytest.raises(PicoGPTError, match="holds another model"):
+        features(model, texts, executor=OnDemand())
+
+
+def test_no_texts_have_no_features(tmp_path):
+    assert features(MODEL, [], keep=tmp_path).shape == (0, 24)
+    assert features(MODEL, [], pool="tokens") == []
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "error"),
+    [
+        ("a text", {}, TextError), (["a text"], {}, TextError), ([[1, 999]], {}, TextError),
+        ([[]], {}, TextError), ([[1.5]], {}, TextError), ([[1]], {"pool": "max"}, UsageError),
+        ([[1]], {"layer": 3}, UsageError), ([[1]], {"layer": -1}, UsageError),
+    ],
+)  # fmt: skip
+def test_what_can_have_no_features_is_told_in_a_sentence(given, options, error):
+    with pytest.raises(error) as told:
+        features(MODEL, given, **options)
+    assert len(str(told.value).splitlines()) == 1 and "worker" not in str(told.value)
+
+
+def test_one_string_is_not_many_texts():
+    with pytest.raises(TextError, match="a list of texts"):
+        encode_texts(MODEL, "one text")

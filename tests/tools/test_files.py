@@ -13,6 +13,7 @@ import pytest
 from picogpt.tools import files
 from picogpt.tools.errors import CheckpointError, FolderInUseError, OutputError
 from picogpt.tools.files import (
+    cache_folder,
     locked,
     read_json,
     try_lock,
@@ -72,6 +73,15 @@ def test_json_files_hold_an_object_or_are_refused(tmp_path):
             read_json(path)
     with pytest.raises(CheckpointError, match="can't be read"):
         read_json(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps homes elsewhere")
+def test_the_cache_is_in_the_home_or_there_is_none(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert cache_folder().as_posix() == "/home/someone/.cache/picogpt"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user whom the system doesn't know
+    assert cache_folder() is None
 
 
 @POSIX

@@ -1,0 +1,93 @@
+"""Processes that compute features beside this one, and never outlive it."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
+
+from picogpt.tools.cores import cores
+from picogpt.tools.errors import PicoGPTError, UsageError
+
+THREADS = "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"
+MOST_ON_WINDOWS = 61  # processes that one call of Windows can wait for
+
+
+def processes(n):
+    """An executor of n processes on this machine, whose BLAS threads share its cores out.
+
+    Each ends by itself when this process is gone, however that came. Raises UsageError for more
+    than Windows can have.
+    """
+    if os.name == "nt" and n > MOST_ON_WINDOWS:
+        raise UsageError(f"Windows can have {MOST_ON_WINDOWS} workers at most, not {n}")
+    context = multiprocessing.get_context("spawn")  # the same on every system
+    all_here = context.Barrier(n)
+    executor = ProcessPoolExecutor(n, context, start_worker, [all_here])
+    n_threads = str(max(1, cores() // n))
+    with ctrl_c_ignored(), environment(dict.fromkeys(THREADS, n_threads)):
+        for _ in range(n):
+            executor.submit(int)  # starts a worker; none is free for a second before all are there
+    return executor
+
+
+def start_worker(all_here):
+    """What a worker does first: watch its parent, leave Ctrl-C to it, wait for the others."""
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    all_here.wait()
+
+
+def leave_with_parent():
+    """End this process as soon as its parent has ended, by kill -9 as well."""
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+@contextmanager
+def ctrl_c_ignored():
+    """Processes that are started within ignore Ctrl-C from their first moment on."""
+    before = signal.getsignal(signal.SIGINT)
+    with suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def environment(variables):
+    """Processes that are started within have these environment variables; ours stay as they are."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def run_all(executor, f, calls):
+    """Yield (key, f(*args)) for each of calls, {key: args}, in any order.
+
+    Raises PicoGPTError where a worker fails; what is not yet begun is then taken back.
+    """
+    futures = {}
+    try:
+        for key, args in calls.items():
+            futures[executor.submit(f, *args)] = key
+        for future in as_completed(list(futures)):
+            yield futures.pop(future), future.result()
+    except Exception as error:
+        said = f"{type(error).__name__} {error}".strip()
+        raise PicoGPTError(f"a worker failed ({said}): run this again to go on") from error
+    finally:
+        for future in futures:
+            future.cancel()
