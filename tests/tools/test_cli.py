@@ -264,7 +264,7 @@ run(command, [])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-@pytest.mark.parametrize("module", ["picogpt.tools.interrupts", "numpy.version", "picogpt.train"])
+@pytest.mark.parametrize("module", ["picogpt.tools.errors", "numpy.version", "picogpt.train"])
 def test_ctrl_c_while_a_command_is_imported_is_no_traceback(module):
     words = [sys.executable, "-X", "importtime", "-m", "picogpt.train", "--help"]
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
