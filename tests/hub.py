@@ -10,6 +10,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
+import numpy as np
+
+DATA = np.random.default_rng(0).bytes(300_000)  # five chunks
+MEDIUM = "openai-community/gpt2-medium"
+
 
 class Server(ThreadingHTTPServer):
     """A server that says nothing of clients that hang up early, as downloads may."""
@@ -200,3 +205,18 @@ def silent_server(seconds):
         event.set()
         server.shutdown()
         server.server_close()
+
+
+def sentence(error):
+    """The error's text, which is one line."""
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def write(folder, files):
+    """Write {name: bytes} to a new folder, and give the folder back."""
+    folder.mkdir(parents=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from picogpt import generate, load, logits, loss_and_gradients
-from picogpt.checkpoint.hub import fetch_file, find_model
+from picogpt.checkpoint.download import fetch_file
+from picogpt.checkpoint.hub import find_model
 from picogpt.optim import adamw, new_state
 from picogpt.tools.errors import DownloadError
 from picogpt.tools.tree import tree_map

@@ -25,7 +25,7 @@ import numpy as np
 
 from picogpt.tools.errors import CheckpointError
 from picogpt.tools.files import read_json, unreadable, write_arrays
-from picogpt.tools.tree import tree_map, tree_paths
+from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -57,6 +57,14 @@ def checkpoint_tree(config):
         return f"{name}.{'bias' if path.endswith('.b') else 'weight'}", shape
 
     return tree_map(leaf, tree_paths(shapes), shapes)
+
+
+def largest_file(config):
+    """How many bytes a file of weights may have, beside its header: float64, and old masks."""
+    one_block = checkpoint_tree(replace(config, n_layer=1, tie_word_embeddings=False))
+    block = sum(math.prod(shape) for _, shape in tree_leaves(one_block["blocks"]))
+    rest = sum(math.prod(shape) for _, shape in tree_leaves(one_block)) - block
+    return 8 * (config.n_layer * (block + config.n_ctx**2) + rest) + LONGEST_HEADER
 
 
 def load_params(folder, config):

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from picogpt.checkpoint.hub import expect_answer, fetch_file
+from picogpt.checkpoint.download import expect_answer, fetch_file
 from picogpt.tools.errors import DataError, DownloadError
 from picogpt.tools.files import cache_folder, write_text
 

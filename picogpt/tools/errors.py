@@ -47,6 +47,9 @@ class NotFiniteError(PicoGPTError, ArithmeticError):
 class DownloadError(PicoGPTError, OSError):
     """A file that could not be had from the network, or could not be put in place."""
 
+    reason = None  # why, in a few words without the address, where the network is to blame
+    status = None  # HTTP's, where a server refused it
+
 
 class DataError(PicoGPTError, ValueError):
     """A data set that can't be used: a missing file, a wrong column, label or encoding."""

@@ -251,7 +251,7 @@ def test_a_login_page_is_no_course_file_and_does_not_stay(home, server, capsys):
     for name in NAMES:
         (public / name).write_bytes(PAGE)
     assert find_data(NAMES) == SAMPLES
-    assert "does the network ask for a login first?" in capsys.readouterr().err
+    assert "log in to the network" in capsys.readouterr().err
     for name in NAMES:
         (public / name).write_bytes((SAMPLES / name).read_bytes())
     assert find_data(NAMES) == home / ".cache" / "picogpt" / "cs224n"
