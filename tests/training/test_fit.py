@@ -9,6 +9,7 @@ import pytest
 from picogpt.tools.errors import NotFiniteError
 from picogpt.tools.tree import tree_leaves
 from picogpt.training import fit as module
+from picogpt.training import resumable
 from picogpt.training.fit import fit
 from picogpt.training.state import load_state
 
@@ -94,7 +95,7 @@ def without_noise(params):
 
 @pytest.mark.parametrize("at", [1, 5, 8, 15, 21])
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(tmp_path, monkeypatch, at):
-    monkeypatch.setattr(module, "SAVE_SECONDS", 0)  # save after every step
+    monkeypatch.setattr(resumable, "SAVE_SECONDS", -1)  # save after every step
     whole, history, n_steps = run()
     assert n_steps == 21
     path = tmp_path / "state.safetensors"
@@ -181,7 +182,7 @@ def test_patience_ends_it(tmp_path):
 def test_a_loss_that_is_no_number_stops_training_and_leaves_the_last_good_state(
     tmp_path, monkeypatch, n_threads
 ):
-    monkeypatch.setattr(module, "SAVE_SECONDS", 0)  # save after every step
+    monkeypatch.setattr(resumable, "SAVE_SECONDS", -1)  # save after every step
     path, params, told = tmp_path / "state.safetensors", start(), []
     good = without_noise(params)
 

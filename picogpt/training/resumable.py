@@ -1,0 +1,140 @@
+"""The one loop of all training: it can be stopped at any moment, and goes on to the same numbers.
+
+A checkpoint holds all that the next step depends on, so a run that was killed and started again
+ends as one that never stopped. Numbers that are not finite stop it: nothing is saved of them.
+"""
+
+import math
+import sys
+import time
+
+import numpy as np
+
+from picogpt.optim import new_state
+from picogpt.tools.errors import CheckpointError, NotFiniteError
+from picogpt.tools.tree import tree_leaves, tree_map
+from picogpt.training.parallel import summed_over_threads
+from picogpt.training.state import deferred_interrupt, load_state, same_shapes, save_state
+
+SAVE_SECONDS = 300  # from one checkpoint to the next: a run that is killed loses no more
+
+
+class Progress:
+    """What a training has come to, and all that a checkpoint holds.
+
+    `params` is the tree that is trained, in place; `state` the optimizer's moments; `best` a copy
+    of the parameters that had the highest score so far. `notes` are the caller's own, of what JSON
+    can hold.
+    """
+
+    def __init__(self, params, notes=None):
+        self.params = params
+        self.state = new_state(params)
+        self.best = tree_map(np.copy, params)
+        self.step = 0  # how many are done
+        self.best_step = 0
+        self.best_score = None  # until there is one
+        self.notes = notes or {}
+
+    def trees(self):
+        """The arrays, as one tree."""
+        moments = {name: tree for name, tree in self.state.items() if name != "step"}
+        return {"params": self.params, "best": self.best, **moments}
+
+    def save(self, path):
+        """Write a checkpoint; raises OutputError where that fails."""
+        values = {
+            "step": self.step,
+            "updates": self.state["step"],
+            "best_step": self.best_step,
+            "best_score": self.best_score,
+            "notes": self.notes,
+        }
+        save_state(path, self.trees(), values)
+
+    def restore(self, path):
+        """Take everything from a checkpoint; CheckpointError where it is damaged or of another run.
+
+        Nothing is copied before every shape has been compared.
+        """
+        saved, values = load_state(path)
+        if not same_shapes(self.trees(), saved):
+            raise CheckpointError(f"{path} is of another run or version: delete it to start anew")
+        tree_map(np.copyto, self.trees(), saved)
+        self.state["step"] = values.pop("updates")
+        vars(self).update(values)
+
+    def note_score(self, score):
+        """Keep the parameters as they are now, if none before had as high a score.
+
+        Raises NotFiniteError where it is NaN or infinite.
+        """
+        if not math.isfinite(score):
+            raise NotFiniteError(f"the score is {score}")
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.best_step = score, self.step
+            tree_map(np.copyto, self.best, self.params)
+
+    def take_best(self):
+        """Go back to the parameters of the highest score, if there is one."""
+        if self.best_score is not None:
+            tree_map(np.copyto, self.params, self.best)
+
+
+def train_steps(
+    progress, take_step, n_steps, *, after_step, rate, n_threads, path=None, after_saving=None,
+    save_with_score=False, is_over=None,
+):
+    """Train until n_steps are done, or `is_over()`; progress is changed in place.
+
+    take_step(step, state, summed) moves the parameters and gives the loss before; `summed` adds up
+    over n_threads (parallel.py). after_step(loss, seconds, bar) is called when the step is counted,
+    with the progress bar; it gives a score, the higher the better, or None. rate(step) is the
+    learning rate, to be told where something goes wrong.
+
+    With a path, a checkpoint goes there every SAVE_SECONDS, in the end, on Ctrl-C, which waits for
+    the step's end, and as asked whenever there is a score; after_saving() is called then. Raises
+    NotFiniteError where the loss, a parameter or a score is no longer finite: what was saved before
+    stays. Raises KeyboardInterrupt after Ctrl-C.
+    """
+    from tqdm import tqdm
+
+    bar = tqdm(total=n_steps, initial=progress.step, unit=" steps", disable=None, leave=False)
+    quiet = np.errstate(all="ignore")  # what is not finite is told in a sentence
+    saved_at = time.monotonic()
+    with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar, quiet:
+        while progress.step < n_steps and not (is_over and is_over()):
+            started = time.perf_counter()
+            loss = take_step(progress.step, progress.state, summed)
+            seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
+            progress.step += 1
+            try:
+                check_finite(loss, progress.params)
+                score = after_step(loss, seconds, bar)
+                if score is not None:
+                    progress.note_score(score)
+            except NotFiniteError as error:
+                where = f"step {progress.step}, at a learning rate of {rate(progress.step - 1):g}"
+                raise NotFiniteError(f"{error} in {where}: training stops here") from None
+            bar.update()
+            due = progress.step == n_steps or time.monotonic() > saved_at + SAVE_SECONDS
+            due = due or pressed or (save_with_score and score is not None)
+            if path and due:
+                progress.save(path)
+                if after_saving:
+                    after_saving()
+                saved_at = time.monotonic()
+            if pressed:
+                if path:
+                    said = f"stopped after step {progress.step} and saved: the same command goes on"
+                    print(said, file=sys.stderr)
+                raise KeyboardInterrupt
+
+
+def check_finite(loss, params):
+    """Raise NotFiniteError where the loss or a parameter is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise NotFiniteError(f"the loss is {loss}")
+    for w in tree_leaves(params):
+        if not math.isfinite(np.sum(w)):  # as the sum is then, too; it needs no memory
+            raise NotFiniteError("a parameter is not finite")
