@@ -1,10 +1,10 @@
-"""AdamW, the learning-rate schedule and gradient clipping, over trees of arrays."""
+"""AdamW, Muon, the learning-rate schedules and gradient clipping, over trees of arrays."""
 
 import math
 
 import numpy as np
 
-from picogpt.tools.tree import tree_leaves, tree_map
+from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 
 CHUNK = 2**14  # numbers of an array that are updated at a time, so that temporaries stay in cache
 
@@ -24,7 +24,10 @@ def decay_mask(params, embeddings=True):
     return mask | {name: embeddings for name in ("wte", "wpe") if name in params}
 
 
-def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None):
+def adamw(
+    params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None,
+    each=map,
+):
     """One step of AdamW; params and state are updated in place. Loshchilov & Hutter 2019, alg. 2.
 
     As a rule a weight moves by lr at most, against its mean gradient m, whatever the gradient's
@@ -34,8 +37,8 @@ def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
     in torch, lr multiplies the decay. (Stanford's CS 224N decays after the update.)
 
     lr is one number; `decays` is a tree of bools (None: decay everything); what grads lacks, or
-    has {} for, stays as it is. At the first step the corrected m / sqrt(v) is the gradient's sign:
-    2 becomes 2 (1 - 0.1 x 0.01) - 0.1.
+    has {} for, stays as it is. `each` is map, or the map of a pool of threads. At the first step
+    the corrected m / sqrt(v) is the gradient's sign: 2 becomes 2 (1 - 0.1 x 0.01) - 0.1.
 
     >>> params, grads = {"w": np.array([2.0])}, {"w": np.array([0.5])}
     >>> adamw(params, grads, new_state(params), lr=0.1)
@@ -55,7 +58,67 @@ def adamw(params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
             w -= lr / correct_m * m / (np.sqrt(v / correct_v) + eps)
 
     trees = [params, state["m"], state["v"]]
-    tree_map(update, grads, *trees, *([] if decays is None else [decays]))
+    update_each(each, update, grads, *trees, *([] if decays is None else [decays]))
+
+
+def update_each(each, update, grads, *trees):
+    """Call update(grad, ...) for every leaf of grads and those at the same place in the trees."""
+    leaves = []
+    tree_map(lambda *arrays: leaves.append(arrays), grads, *trees)
+    list(each(lambda arrays: update(*arrays), leaves))
+
+
+def split_for_muon(grads):
+    """Two trees, with {} for what the other has: the blocks' matrices, and the rest for AdamW."""
+
+    def part(muons):
+        def leaf(path, g):
+            return g if (path.startswith("blocks.") and path.endswith(".w")) == muons else {}
+
+        return tree_map(leaf, tree_paths(grads), grads)
+
+    return part(True), part(False)
+
+
+def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, each=map):
+    """One step of Muon for matrices; params and the running mean state["m"] change in place.
+
+    A matrix's gradient is mostly a few directions, and so is AdamW's step. Muon's step is as long
+    in every direction: it takes the mean gradient U S V^T (Nesterov's, half a step ahead) and puts
+    nearly 1 in the place of all singular values S. c_attn is three matrices, those of q, k and v.
+    Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the factor, which
+    gives the step the size that AdamW's has at the same lr, and the decay: Liu et al. 2025, "Muon
+    is scalable for LLM training", eq. 4. Equals torch.optim.Muon(adjust_lr_fn="match_rms_adamw"),
+    which rounds to bfloat16. What grads has {} for stays as it is; `each` as in adamw.
+    """
+
+    def update(grad, weight, mean, path):
+        mean += (1 - momentum) * (grad - mean)
+        ahead = grad + momentum * (mean - grad)
+        n_parts = 3 if path.endswith("c_attn.w") else 1
+        for g, w in zip(np.split(ahead, n_parts, axis=1), np.split(weight, n_parts, axis=1)):
+            w *= 1 - lr * weight_decay
+            w -= lr * 0.2 * max(g.shape) ** 0.5 * orthogonalised(g)
+
+    update_each(each, update, grads, params, state["m"], tree_paths(params))
+
+
+def orthogonalised(g, n_steps=5):
+    """g `[n_rows, n_columns]` = U S V^T with numbers from about 0.7 to 1.2 in the place of S.
+
+    With x = U S V^T, (x x^T) x = U S^3 V^T: a polynomial of the matrix is one of each singular
+    value. a s + b s^3 + c s^5, five times over, drives all that is not near 0 towards 1: a
+    Newton-Schulz iteration, whose factors were chosen to be fast rather than exact. Jordan et al.
+    2024.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = len(g) > len(g.T)
+    x = np.ascontiguousarray(g.T if tall else g)  # the short side first: smaller products
+    x = x / (np.linalg.norm(x) + 1e-7)  # no singular value is above 1 now
+    for _ in range(n_steps):
+        square = x @ x.T  # [n_rows, n_rows], which BLAS knows to be symmetric
+        x = a * x + (b * square + c * (square @ square.T)) @ x
+    return x.T if tall else x
 
 
 def chunks(*arrays):
@@ -69,13 +132,20 @@ def chunks(*arrays):
         yield [a[i : i + CHUNK] for a in flat]
 
 
-def learning_rate(step, peak, n_steps, warmup=0, final=0.1):
+def learning_rate(step, peak, n_steps, warmup=0, final=0.1, decay_share=None):
     """The rate for step 0, 1, ...: up in a line, then half a cosine down to final * peak.
 
-    Loshchilov & Hutter 2017 (SGDR), eq. 5; warm-up: Goyal et al. 2017, sec. 2.2.
+    With decay_share it stays at its peak and falls in a line, in the last decay_share of the steps:
+    until then nothing depends on n_steps, and a run can be made longer or shorter on its way.
+    Cosine: Loshchilov & Hutter 2017 (SGDR), eq. 5; warm-up: Goyal et al. 2017, sec. 2.2; a plateau
+    and a fall: Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training
+    durations".
     """
     if step < warmup:
         return peak * (step + 1) / warmup
+    if decay_share is not None:
+        left = (n_steps - step) / max(decay_share * n_steps, 1)
+        return peak * (final + (1 - final) * min(left, 1.0))
     done = min((step - warmup) / max(n_steps - warmup, 1), 1.0)
     return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * done)))
 

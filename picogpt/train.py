@@ -1,8 +1,10 @@
 """Train GPT-2 on text, from nothing or from a checkpoint: python -m picogpt.train."""
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 from zlib import crc32
 
 import numpy as np
@@ -16,9 +18,10 @@ from picogpt.tools.cores import cores
 from picogpt.tools.errors import DataError, UsageError
 from picogpt.tools.files import read_json, write_text
 from picogpt.training.data import encode_files, find_files
-from picogpt.training.loop import Recipe, init_params, train
+from picogpt.training.loop import BEST, Recipe, Text, init_params, train
+from picogpt.training.state import state_meta
 
-TOKENS = ("tokens.npy", "finish.npy", "valid.npy")  # of the files, kept in the folder
+TOKENS = "tokens-{}.npy"  # the ids of --data's parts, of the finish and of --valid: kept
 NEW_MODEL = {"n_layer": 6, "n_embd": 320, "n_head": 5, "n_ctx": 256}  # where no size is asked for
 
 
@@ -27,12 +30,14 @@ def main(
     data: str,
     out: Path,
     valid: str | None = None,
+    shares: str | None = None,
     finish_with: str | None = None,
     finish_share: float = 0.3,
     model_size: str | None = None,
     models_dir: str | None = None,
     top_k_layers: int | None = None,
     vocab_size: int = 4096,
+    vocab_from: str | None = None,
     n_layer: int | None = None,
     n_embd: int | None = None,
     n_head: int | None = None,
@@ -40,8 +45,12 @@ def main(
     n_steps: int = 1000,
     batch_size: int = 16,
     accumulate: int = 1,
+    optimizer: Literal["adamw", "muon"] = "adamw",
     learning_rate: float = 1e-3,
+    muon_rate: float = 1e-2,
+    beta2: float = 0.99,
     warmup: int = 100,
+    decay_share: float | None = None,
     weight_decay: float = 0.1,
     max_norm: float = 1.0,
     dropout: float = 0.0,
@@ -60,23 +69,33 @@ def main(
         data: text files in UTF-8: a folder, a pattern, or several with commas between.
         out: the folder for the model, its checkpoints, log.jsonl and curve.svg.
         valid: files to watch the loss on, never trained on; without it the last 2 % of the data.
+        shares: how many windows in turn come from each of data's parts, like 5,2,1 for three of
+            them: a small collection can be read more often than a large one. Needs valid.
         finish_with: files to read in the last steps, as the learning rate nears 0.
         finish_share: how large a share of the steps the finish is.
         model_size: start from this model: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id.
         models_dir: where models are kept.
         top_k_layers: train only so many layers, the top ones; needs model_size.
         vocab_size: tokens of a new tokenizer, 257 (bytes) or more.
+        vocab_from: files that a new tokenizer is learned from; without it, those of data.
         n_layer: blocks of a new model; without it 6.
         n_embd: the width of a new model; without it 320.
         n_head: attention heads of a new model, which divide the width; without it 5.
         n_ctx: tokens of a training window, and the context of a new model; without it 256, or all
             that model_size has.
-        n_steps: steps of AdamW.
+        n_steps: steps of the optimizer.
         batch_size: windows a step.
         accumulate: compute each thread's share of a batch in this many parts, to save memory.
-        learning_rate: its peak; it falls along half a cosine to 0.
+        optimizer: adamw, or muon for the matrices of the blocks beside AdamW for the rest: a step
+            costs more and learns more, so that a small model from nothing learns more in a minute.
+        learning_rate: AdamW's peak; it falls along half a cosine to 0.
+        muon_rate: Muon's peak.
+        beta2: AdamW's memory of the gradients' size, 0 to 1; nearer to 1 with small batches, so
+            that it reaches over as many tokens: 0.99 for 16 windows is 0.9975 for 4.
         warmup: steps until the peak is reached.
-        weight_decay: AdamW's decay of matrices.
+        decay_share: stay at the peak, and fall in a line to 0 in this last share of the steps;
+            before the fall begins, a stopped run may go on with another n_steps.
+        weight_decay: the optimizer's decay of matrices.
         max_norm: clip the gradients to this global norm.
         dropout: share of activations dropped in the trained layers.
         seed: the same number gives the same model again.
@@ -88,7 +107,7 @@ def main(
     """
     flags = dict(locals())
     at_least(0, weight_decay=weight_decay, dropout=dropout, warmup=warmup, seed=seed)
-    at_least(0, learning_rate=learning_rate, max_norm=max_norm)
+    at_least(0, learning_rate=learning_rate, max_norm=max_norm, muon_rate=muon_rate, beta2=beta2)
     at_least(1, n_steps=n_steps, batch_size=batch_size, accumulate=accumulate, n_threads=n_threads)
     at_least(1, n_layer=n_layer, n_embd=n_embd, n_head=n_head, top_k_layers=top_k_layers)
     at_least(2, n_ctx=n_ctx)
@@ -96,38 +115,64 @@ def main(
         raise UsageError("--top_k_layers trains a part of a model: name it with --model_size")
     if dropout >= 1 or not 0 < finish_share <= 1:
         raise UsageError("--dropout must be below 1, --finish_share above 0 and at most 1")
+    if beta2 >= 1 or not (decay_share is None or 0 < decay_share <= 1):
+        raise UsageError("--beta2 must be below 1, --decay_share above 0 and at most 1")
+    counts = parse_shares(shares, data, valid)
     valid_files = find_files(valid) if valid else []
-    files = without(find_files(data), valid_files)
+    parts = [without(find_files(p), valid_files) for p in (data.split(",") if shares else [data])]
     finish_files = without(find_files(finish_with), valid_files) if finish_with else []
+    files = [file for part in parts for file in part]
     model = load(model_size, models_dir) if model_size else None
     own = {name: getattr(model.config, name) for name in NEW_MODEL} if model else None
     sizes = sizes_for(flags, own)
     if top_k_layers and top_k_layers > sizes["n_layer"]:
         raise UsageError(f"{model.name} has only {sizes['n_layer']} layers")
     flags |= sizes | {"n_threads": n_threads or min(cores(), batch_size), "text in the files": 0}
-    for file in (*files, *finish_files, *valid_files):
+    vocab_files = dict.fromkeys(without(find_files(vocab_from or data), valid_files))
+    for file in (*files, *finish_files, *valid_files, *(vocab_files if vocab_from else [])):
         flags["text in the files"] = crc32(file.read_bytes(), flags["text in the files"])
     goes_on = same_run(out, flags)
     if model is None:
         if not (goes_on and (out / "merges.txt").exists()):
-            encoder = train_encoder(
-                dict.fromkeys(files), vocab_size, special_tokens=not no_special_tokens
-            )
+            encoder = train_encoder(vocab_files, vocab_size, special_tokens=not no_special_tokens)
             save_encoder(encoder, out)
         model = new_model(load_encoder(out), sizes, seed)
     flags["first_trained_block"] = sizes["n_layer"] - (top_k_layers or sizes["n_layer"])
     recipe = Recipe(**{field.name: flags[field.name] for field in fields(Recipe)})
-    main_text, finish_text, valid_text = texts(
-        model.encoder, files, finish_files, valid_files, out, by_line, sizes["n_ctx"],
-        special_tokens=not no_special_tokens,
-    )  # fmt: skip
 
-    def text_at(step):
-        return main_text if step < round(n_steps * (1 - finish_share)) else finish_text
+    def encoded(files, name):
+        return encode_files(model.encoder, files, out / TOKENS.format(name), not no_special_tokens)
 
-    train(model, text_at, valid_text, out, recipe)
+    first = [encoded(part, f"data-{i}") for i, part in enumerate(parts)]
+    finish = encoded(finish_files, "finish") if finish_files else None
+    held_back = encoded(valid_files, "valid") if valid_files else None
+    newline = model.encoder.encode("\n")[-1] if by_line else None
+    main_texts, finish_texts, valid_text = texts(
+        first, counts, finish, held_back, sizes["n_ctx"], newline
+    )
+
+    def texts_at(step):
+        return main_texts if step < round(n_steps * (1 - finish_share)) else finish_texts
+
+    train(model, texts_at, valid_text, out, recipe)
     save(model, out, np.float16 if half else np.float32)
     print(f"{out} holds the model; its loss over time is in {out / 'curve.svg'}")
+
+
+def parse_shares(shares, data, valid):
+    """The whole numbers that --shares gives --data's parts; [1] without it: all files as one.
+
+    Raises UsageError where they are no such numbers.
+    """
+    if shares is None:
+        return [1]
+    n_parts = data.count(",") + 1
+    words = shares.split(",")
+    if len(words) != n_parts or not all(re.fullmatch("[1-9][0-9]{0,2}", word) for word in words):
+        raise UsageError(f"--shares must be {n_parts} whole numbers from 1 to 999, like 5,2")
+    if not valid:
+        raise UsageError("--shares needs --valid: files to watch the loss on")
+    return [int(word) for word in words]
 
 
 def same_run(out, flags):
@@ -140,15 +185,28 @@ def same_run(out, flags):
     before = read_json(path) if path.exists() else {}
     changed = [name for name in flags if flags[name] != before.get(name)]
     if before and changed and (out / "checkpoint.safetensors").exists():
+        if changed == ["n_steps"] and may_change_length(out, flags, int(before["n_steps"])):
+            write_text(path, json.dumps(flags, indent=2) + "\n")
+            return True
         said = f"{out} holds a run with another {', '.join(changed)}"
         raise UsageError(f"{said}: choose another --out, or delete it")
     if not changed:
         return True
     out.mkdir(parents=True, exist_ok=True)
-    for stale in ("checkpoint.safetensors", "log.jsonl", *TOKENS):
-        (out / stale).unlink(missing_ok=True)
+    kept = (out / name for name in ("checkpoint.safetensors", BEST, "log.jsonl"))
+    for stale in (*kept, *out.glob(TOKENS.format("*"))):
+        stale.unlink(missing_ok=True)
     write_text(path, json.dumps(flags, indent=2) + "\n")
     return False
+
+
+def may_change_length(out, flags, n_steps_before):
+    """Whether nothing that the run has done so far depends on its number of steps: a plateau."""
+    if flags["decay_share"] == "None":
+        return False
+    last = max(float(flags[name]) for name in ("decay_share", "finish_share"))
+    n_steps = min(int(flags["n_steps"]), n_steps_before)
+    return state_meta(out / "checkpoint.safetensors")["step"] <= n_steps * (1 - last)
 
 
 def sizes_for(flags, own=None):
@@ -173,32 +231,28 @@ def new_model(encoder, sizes, seed):
     return Model(init_params(config, np.random.default_rng(seed)), config, encoder)
 
 
-def texts(encoder, files, finish_files, valid_files, out, by_line, n_ctx, special_tokens=True):
-    """What is read first, in the finish, and for validation: (ids, where lines begin or None).
+def texts(first, shares, finish, valid, n_ctx, newline):
+    """Ids become Texts: what is read first, a list, and in the finish, a list, and for validation.
 
+    Without valid that is the last 2 % of the first. A newline's id: windows begin behind one.
     Raises DataError, with the flag to change, for a text that is too short.
     """
 
-    def encode(files, name):
-        return encode_files(encoder, files, out / name, special_tokens)
-
-    first, valid_name = encode(files, TOKENS[0]), "--valid"
-    if valid_files:
-        valid = encode(valid_files, TOKENS[2])
-    else:
-        first, valid = np.split(first, [len(first) * 49 // 50])
-        valid_name = "the last 2 % of --data"
-    finish = encode(finish_files, TOKENS[1]) if finish_files else first
-    read, newline = [], encoder.encode("\n")[-1]
-    for name, ids in (("--data", first), ("--finish_with", finish), (valid_name, valid)):
-        n_needed = 2 if name == valid_name else 2 * n_ctx
+    def text(name, ids, n_needed, share=1):
         if len(ids) < n_needed:
             raise DataError(f"{name} gives too few tokens, {len(ids)}; {n_needed} are needed")
-        lines = np.flatnonzero(ids == newline) + 1 if by_line else None
-        if by_line and not (lines < len(ids) - n_ctx).any():
+        lines = None if newline is None else np.flatnonzero(ids == newline) + 1
+        if lines is not None and not (lines < len(ids) - n_ctx).any():
             raise DataError(f"{name}: no window fits behind the end of a line, as --by_line asks")
-        read.append((ids, lines))
-    return read
+        return Text(ids, lines, share)
+
+    valid_name = "--valid"
+    if valid is None:
+        first[0], valid = np.split(first[0], [len(first[0]) * 49 // 50])
+        valid_name = "the last 2 % of --data"
+    read = [text("--data", ids, 2 * n_ctx, share) for ids, share in zip(first, shares)]
+    end = read if finish is None else [text("--finish_with", finish, 2 * n_ctx)]
+    return read, end, text(valid_name, valid, 2)
 
 
 def without(files, others):

@@ -2,13 +2,14 @@
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from models import random_params, small_config
 
 from picogpt import optim
-from picogpt.tools.tree import tree_leaves, tree_map
+from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 
 LR, DECAY, EPS, BETAS = 0.1, 0.5, 1e-2, (0.9, 0.999)
 START = [0.7, -1.3, 0.02, 2.0]
@@ -196,6 +197,79 @@ def test_parameters_may_be_stored_by_columns(monkeypatch):
         both.append([params["w"], state["m"]["w"], state["v"]["w"]])
     assert all(map(np.array_equal, *both))
     assert optim.global_norm({"w": grads.copy("F")}) == pytest.approx(np.linalg.norm(grads))
+
+
+def test_muon_by_its_definition():
+    """Three steps on c_attn's three matrices and a tall one, by the singular value decomposition"""
+    rng = np.random.default_rng(0)
+    params = {"blocks": [{"c_attn": {"w": rng.standard_normal((6, 18))}}, {"w": np.ones((8, 3))}]}
+    arrays = [params["blocks"][0]["c_attn"]["w"], params["blocks"][1]["w"]]
+    wanted, means = [a.copy() for a in arrays], [0.0, 0.0]
+    state = optim.new_state(params)
+
+    def all_near_one(g):
+        u, s, vt = np.linalg.svd(g, full_matrices=False)
+        s = s / np.sqrt((s * s).sum())
+        for _ in range(5):
+            s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+        return u * s @ vt
+
+    for _ in range(3):
+        grads = tree_map(lambda a: rng.standard_normal(a.shape), params)
+        for i, g in enumerate(tree_leaves(grads)):
+            means[i] = 0.9 * means[i] + 0.1 * g
+            ahead = 0.1 * g + 0.9 * means[i]
+            parts = np.split(ahead, 3, axis=1) if i == 0 else [ahead]
+            step = np.concatenate([all_near_one(part) for part in parts], axis=1)
+            wanted[i] *= 1 - 0.1 * 0.5
+            wanted[i] -= 0.1 * 0.2 * np.sqrt([6, 8][i]) * step
+        optim.muon(params, grads, state, 0.1, momentum=0.9, weight_decay=0.5)
+    for found, array in zip(arrays, wanted):
+        np.testing.assert_allclose(found, array, rtol=1e-6)
+
+
+def test_muon_is_for_the_blocks_matrices_and_leaves_the_rest():
+    params = random_params(small_config(tie_word_embeddings=False))
+    grads, state = random_params(small_config(tie_word_embeddings=False), seed=1), None
+    matrices, rest = optim.split_for_muon(grads)
+    assert len(tree_leaves(matrices)) + len(tree_leaves(rest)) == len(tree_leaves(grads))
+    assert all(a.ndim == 2 for a in tree_leaves(matrices))
+    assert matrices["wte"] == {} and rest["blocks"][0]["attn"]["c_attn"]["w"] == {}
+    before, state = copy.deepcopy(params), optim.new_state(params)
+    optim.muon(params, matrices, state, 0.1)
+    moved = tree_map(lambda a, b: not np.array_equal(a, b), before, params)
+    assert moved == tree_map(lambda path: path.endswith(".w"), tree_paths(params))
+    assert state["step"] == 0 and not any(a.any() for a in tree_leaves(state["v"]))
+    assert {a.dtype for a in tree_leaves([params, state["m"]])} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 12), (12, 4)])
+def test_orthogonalised_has_all_its_directions_equally_long(shape):
+    g = np.random.default_rng(0).standard_normal(shape) * np.geomspace(1, 0.1, shape[1])
+    s = np.linalg.svd(optim.orthogonalised(g), compute_uv=False)
+    assert s.max() < 1.21 and s.min() > 0.5
+    assert not np.isnan(optim.orthogonalised(np.zeros(shape))).any()
+
+
+def test_threads_update_each_leaf_as_one_thread_does():
+    results = []
+    with ThreadPoolExecutor(3) as pool:
+        for each in (map, pool.map):
+            params = random_params(small_config())
+            grads, state = random_params(small_config(), seed=1), optim.new_state(params)
+            matrices, rest = optim.split_for_muon(grads)
+            optim.muon(params, matrices, state, 0.1, each=each)
+            optim.adamw(params, rest, state, 0.1, each=each)
+            results.append(tree_leaves(params))
+    assert all(map(np.array_equal, *results))
+
+
+def test_the_schedule_with_a_plateau():
+    rates = [optim.learning_rate(n, 2.0, 100, 10, 0.0, decay_share=0.2) for n in range(101)]
+    assert rates[:10] == pytest.approx(np.arange(1, 11) / 5)
+    assert rates[10:81] == [2.0] * 71
+    assert rates[80:] == pytest.approx(np.linspace(2, 0, 21))
+    assert [optim.learning_rate(n, 2.0, 900, 10, 0.0, 0.2) for n in range(81)] == rates[:81]
 
 
 def test_the_schedule_rises_in_a_line_and_falls_along_half_a_cosine():

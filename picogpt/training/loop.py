@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,9 +23,9 @@ from picogpt.tools.files import write_text
 from picogpt.tools.svg import line_chart
 from picogpt.tools.tree import tree_map
 from picogpt.training.parallel import summed_over_threads
-from picogpt.training.state import deferred_interrupt, load_state, save_state
+from picogpt.training.state import deferred_interrupt, load_state, save_state, state_meta
 
-BETAS = (0.9, 0.99)  # 0.95 is usual with large batches, 0.999 is AdamW's own
+BEST = "best.safetensors"  # the weights of the lowest loss on held-back text
 SAVE_SECONDS = 300  # from one checkpoint to the next
 VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
 
@@ -47,26 +48,55 @@ def init_params(config, rng):
     return tree_map(draw, checkpoint_tree(config))
 
 
-def batch_at(step, tokens, n_ctx, batch_size, seed, lines=None):
-    """The windows of a step: `[batch_size, n_ctx + 1]` ids, of at least 2 * n_ctx tokens.
+def batch_at(step, texts, n_ctx, batch_size, seed):
+    """The windows of a step: `[batch_size, n_ctx + 1]` ids, from one Text or from several.
 
-    Each pass over the tokens cuts them into windows anew, at another offset, and shuffles them.
-    With `lines`, the places where lines begin, each window moves on to the next of them.
+    Windows are dealt to the texts in the order of `dealt`, however large a batch is, and each text
+    goes on where it was left.
     """
+    order = dealt([text.share for text in texts])
+    parts = []
+    for i, text in enumerate(texts):
+        before, after = (
+            n // len(order) * text.share + order[: n % len(order)].count(i)
+            for n in (step * batch_size, (step + 1) * batch_size)
+        )  # windows of this text that were read before this step, and after it
+        if after > before:
+            parts.append(windows_of(text, before, after - before, n_ctx, seed))
+    return np.concatenate(parts)
+
+
+def dealt(shares):
+    """Which text gets a window, in turn: every text as often as its share says, evenly spread.
+
+    >>> dealt([5, 2, 1])
+    [0, 1, 0, 0, 2, 0, 1, 0]
+    """
+    places = [((k + 0.5) / share, i) for i, share in enumerate(shares) for k in range(share)]
+    return [i for _, i in sorted(places)]
+
+
+def windows_of(text, first, n_windows, n_ctx, seed):
+    """Windows first, first + 1, ... of a text: `[n_windows, n_ctx + 1]` ids.
+
+    Each pass over the tokens, 2 * n_ctx or more, cuts them into windows anew, at another offset,
+    and shuffles them. With lines, each window moves on to the next beginning of a line.
+    """
+    tokens, starts = text.ids, []
     per_pass = len(tokens) // n_ctx - 1
-    first, starts = step * batch_size, []
-    for n in range(first // per_pass, (first + batch_size - 1) // per_pass + 1):
+    for n in range(first // per_pass, (first + n_windows - 1) // per_pass + 1):
         rng = np.random.default_rng([seed, n])
         offset = rng.integers(n_ctx)
         starts.append(offset + n_ctx * rng.permutation(per_pass))
-    starts = np.concatenate(starts)[first % per_pass :][:batch_size]
-    if lines is not None:
-        starts = next_lines(starts, lines, len(tokens) - n_ctx)
+    starts = np.concatenate(starts)[first % per_pass :][:n_windows]
+    if text.lines is not None:
+        starts = next_lines(starts, text.lines, len(tokens) - n_ctx)
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
-def valid_loss(model, n_ctx, tokens, lines=None):
-    """Mean loss in nats a token over the first windows of held-back tokens, and bits per byte."""
+def valid_loss(model, n_ctx, text):
+    """Mean loss in nats a token over the first windows of a held-back text, and bits per byte."""
+    tokens, lines = text.ids, text.lines
     loss, n_tokens, n_bytes = 0.0, 0, 0
     starts = np.arange(0, max(len(tokens) - n_ctx, 1), n_ctx)[:VALID_WINDOWS]
     for start in starts if lines is None else next_lines(starts, lines, len(tokens) - n_ctx):
@@ -83,6 +113,14 @@ def next_lines(starts, lines, end):
     return lines[np.searchsorted(lines, starts) % len(lines)]
 
 
+class Text(NamedTuple):
+    """What windows are cut from."""
+
+    ids: np.ndarray  # [n_tokens]
+    lines: np.ndarray | None = None  # where lines begin, if windows are to begin there
+    share: int = 1  # of this many windows in turn, where there are several texts
+
+
 @dataclass
 class Recipe:
     """How to train; the command's flags of the same names."""
@@ -90,8 +128,12 @@ class Recipe:
     n_steps: int
     batch_size: int
     accumulate: int
+    optimizer: str  # "adamw", or "muon" for the blocks' matrices and AdamW for the rest
     learning_rate: float
+    muon_rate: float  # of the matrices that Muon moves
+    beta2: float
     warmup: int
+    decay_share: float | None
     weight_decay: float
     max_norm: float
     dropout: float
@@ -102,7 +144,7 @@ class Recipe:
 
 
 def train_step(model, state, windows, step, recipe, summed):
-    """One step of AdamW, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
+    """One step of training, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
     n_rows, n_ctx = windows[:, 1:].shape
     n_parts = min(recipe.n_threads * recipe.accumulate, n_rows)
     rngs = np.random.default_rng([recipe.seed, step]).spawn(n_parts)
@@ -118,20 +160,32 @@ def train_step(model, state, windows, step, recipe, summed):
 
     loss, grads = summed(part_gradients, list(zip(np.array_split(windows, n_parts), rngs)))
     optim.clip(grads, recipe.max_norm)
-    lr = optim.learning_rate(step, recipe.learning_rate, recipe.n_steps, recipe.warmup, final=0.0)
-    optim.adamw(
-        model.params, grads, state, lr, BETAS, weight_decay=recipe.weight_decay,
-        decays=optim.decay_mask(model.params),
-    )  # fmt: skip
+    update(model.params, grads, state, step, recipe, summed.each)
     return loss
 
 
-def train(model, text_at, valid, out, recipe):
+def update(params, grads, state, step, recipe, each):
+    """Move the parameters against their gradients, as the recipe's optimizer does."""
+    rate = optim.learning_rate(
+        step, 1.0, recipe.n_steps, recipe.warmup, final=0.0, decay_share=recipe.decay_share
+    )
+    decay = {"weight_decay": recipe.weight_decay, "each": each}
+    if recipe.optimizer == "muon":
+        matrices, grads = optim.split_for_muon(grads)
+        optim.muon(params, matrices, state, rate * recipe.muon_rate, **decay)
+    optim.adamw(
+        params, grads, state, rate * recipe.learning_rate, (0.9, recipe.beta2),
+        decays=optim.decay_mask(params), **decay,
+    )  # fmt: skip
+
+
+def train(model, texts_at, valid, out, recipe):
     """Train a model, in place, from the checkpoint in `out` where there is one.
 
-    text_at(step) is the tokens `[n]` that a step reads from, and where their lines begin, or None;
-    `valid` is the same of those held back. Into the folder `out` go checkpoint.safetensors every
-    SAVE_SECONDS, log.jsonl and curve.svg. Raises KeyboardInterrupt, after saving, when Ctrl-C was
+    texts_at(step) is the list of Texts that a step reads from; `valid` is one that is held back.
+    Into the folder `out` go checkpoint.safetensors every
+    SAVE_SECONDS, best.safetensors, log.jsonl and curve.svg; the model that is left is the best one
+    on `valid`. Raises KeyboardInterrupt, after saving, when Ctrl-C was
     pressed.
     """
     from tqdm import tqdm
@@ -144,6 +198,7 @@ def train(model, text_at, valid, out, recipe):
         tree_map(np.copyto, tree, kept)
         del kept  # three times the weights' memory
         state["step"] = step = meta["step"]
+    best = state_meta(out / BEST) if step and (out / BEST).exists() else None
     log_path = out / "log.jsonl"
     log = open_log(log_path, step)
     valid_every = max(1, recipe.n_steps // 50)
@@ -152,15 +207,17 @@ def train(model, text_at, valid, out, recipe):
     with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
         while step < recipe.n_steps:
             started = time.monotonic()
-            tokens, lines = text_at(step)
-            windows = batch_at(step, tokens, recipe.n_ctx, recipe.batch_size, recipe.seed, lines)
+            windows = batch_at(
+                step, texts_at(step), recipe.n_ctx, recipe.batch_size, recipe.seed
+            )
             loss = train_step(model, state, windows, step, recipe, summed)
             step += 1
             speed = round(windows[:, 1:].size / (time.monotonic() - started))
             entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
             if step % valid_every == 0 or step == recipe.n_steps:
-                found = valid_loss(model, recipe.n_ctx, *valid)
+                found = valid_loss(model, recipe.n_ctx, valid)
                 entry["valid_loss"], entry["bits_per_byte"] = found
+                best = keep_best(model, best, step, found[0], out)
             print(json.dumps(entry), file=log, flush=True)  # at once, so that a plot can follow
             bar.update()
             bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
@@ -171,6 +228,18 @@ def train(model, text_at, valid, out, recipe):
             if pressed:
                 print(f"stopped after step {step}: the same command goes on", file=sys.stderr)
                 raise KeyboardInterrupt
+    if best and best["step"] != step:
+        print(f"the loss on held-back text was lowest after step {best['step']}", file=sys.stderr)
+        tree_map(np.copyto, model.params, load_state(out / BEST)[0])
+
+
+def keep_best(model, best, step, loss, out):
+    """Write the weights to `out` if they have the lowest loss so far; the best {step, loss}."""
+    if best and best["loss"] <= loss:
+        return best
+    best = {"step": step, "loss": loss}
+    save_state(out / BEST, model.params, best)
+    return best
 
 
 def open_log(path, n_steps):

@@ -19,7 +19,7 @@ def summed_over_threads(n_threads):
     """Yield `summed(f, parts)`: the sum of all f(part) = (loss, gradient tree), over n_threads.
 
     The parts are dealt out and added in a fixed order: the same parts and threads give the same
-    sum, bit for bit.
+    sum, bit for bit. `summed.each` is map over the same threads, for other work.
     """
     keep_freed_memory()
     with blas_threads(1) as alone, ThreadPoolExecutor(n_threads if alone else 1) as pool:
@@ -36,4 +36,5 @@ def summed_over_threads(n_threads):
             shares = [parts[i::n_threads] for i in range(min(n_threads, len(parts)))]
             return share(lambda future: future.result(), [pool.submit(share, f, s) for s in shares])
 
+        summed.each = pool.map
         yield summed

@@ -86,6 +86,17 @@ def same_shapes(tree, other):
     return all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in pairs)
 
 
+def state_meta(path):
+    """The `meta` of a file alone; raises CheckpointError where the file is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return json.loads(file.metadata()["tree"])[1]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): delete it to start anew") from error
+
+
 @contextmanager
 def deferred_interrupt():
     """Let Ctrl-C wait for the end of a step: yields a list, empty until it is pressed.

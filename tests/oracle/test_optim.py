@@ -49,6 +49,21 @@ def test_a_hundred_steps(dtype, tolerance, options):
         np.testing.assert_allclose(v, kept["exp_avg_sq"].numpy(), rtol=1e-4, atol=1e-9)
 
 
+def test_muon_is_torchs():
+    rng = np.random.default_rng(0)
+    params = {"blocks": [{"w": rng.standard_normal((16, 24), np.float32)}]}
+    start, (theirs,) = params["blocks"][0]["w"].copy(), to_torch(params)
+    optimizer = torch.optim.Muon([theirs], lr=0.02, adjust_lr_fn="match_rms_adamw")
+    state = optim.new_state(params)
+    for _ in range(5):
+        grads = {"blocks": [{"w": rng.standard_normal((16, 24), np.float32)}]}
+        optim.muon(params, grads, state, 0.02, weight_decay=0.1)
+        theirs.grad = torch.tensor(grads["blocks"][0]["w"])
+        optimizer.step()
+    ours, theirs = (w - start for w in (params["blocks"][0]["w"], theirs.detach().numpy()))
+    assert np.abs(ours - theirs).max() < 0.02 * np.abs(theirs).max()  # torch rounds to bfloat16
+
+
 @pytest.mark.parametrize("max_norm", [1e-3, 1.0, 14.0, 1e3])
 def test_clipping(max_norm):
     grads = random_params(CONFIG)

@@ -20,15 +20,17 @@ from picogpt.tools.cores import blas_threads, cores, openblas
 from picogpt.tools.errors import DataError
 from picogpt.tools.tree import tree_leaves, tree_map
 from picogpt.train import main
+from picogpt.training import loop
 from picogpt.training.data import encode_files, find_files, read_chunks
-from picogpt.training.loop import Recipe, batch_at, init_params, train_step, valid_loss
+from picogpt.training.loop import Recipe, Text, batch_at, init_params, train_step, valid_loss
 from picogpt.training.parallel import summed_over_threads
 
 ROOT = Path(__file__).parents[2]
 SIZE = ["--n_layer", "2", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "280"]
 RECIPE = Recipe(
-    n_steps=20, batch_size=4, accumulate=1, learning_rate=1e-2, warmup=2, weight_decay=0.1,
-    max_norm=1.0, dropout=0.0, seed=0, n_threads=1, first_trained_block=0, n_ctx=32,
+    n_steps=20, batch_size=4, accumulate=1, optimizer="adamw", learning_rate=1e-2,
+    muon_rate=1e-2, beta2=0.99, warmup=2, decay_share=None, weight_decay=0.1, max_norm=1.0,
+    dropout=0.0, seed=0, n_threads=1, first_trained_block=0, n_ctx=32,
 )  # fmt: skip
 
 
@@ -54,7 +56,8 @@ def test_every_pass_reads_every_token_once():
     tokens = np.arange(1000, dtype=np.uint16)
     n_ctx, batch = 10, 7
     per_pass = len(tokens) // n_ctx - 1
-    windows = np.concatenate([batch_at(s, tokens, n_ctx, batch, seed=1) for s in range(per_pass)])
+    text = [Text(tokens)]
+    windows = np.concatenate([batch_at(s, text, n_ctx, batch, seed=1) for s in range(per_pass)])
     assert (np.diff(windows, axis=1) == 1).all()  # targets are the ids one later
     for n in range(batch):
         targets = windows[n * per_pass : (n + 1) * per_pass, 1:].ravel()
@@ -64,10 +67,23 @@ def test_every_pass_reads_every_token_once():
     assert not np.array_equal(first, second)  # and another time in another order
 
 
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_several_texts_are_read_by_their_shares_and_each_in_its_own_order(batch):
+    texts = [Text(np.arange(i * 1000, i * 1000 + 500), share=n) for i, n in enumerate([5, 2, 1])]
+    windows = np.concatenate([batch_at(s, texts, 10, batch, seed=1) for s in range(48 // batch)])
+    assert len(windows) == 48
+    for i, text in enumerate(texts):
+        own = windows[windows[:, 0] // 1000 == i]
+        assert len(own) == 6 * text.share
+        alone = np.concatenate([batch_at(s, [text], 10, 1, seed=1) for s in range(len(own))])
+        assert np.array_equal(own, alone)
+
+
 def test_windows_by_line_begin_where_lines_begin():
     tokens = np.random.default_rng(0).integers(0, 6, 500)
     lines = np.flatnonzero(tokens == 5) + 1
-    windows = np.concatenate([batch_at(s, tokens, 10, 7, 1, lines) for s in range(20)])
+    text = [Text(tokens, lines)]
+    windows = np.concatenate([batch_at(s, text, 10, 7, 1) for s in range(20)])
     found = {tuple(tokens[i : i + 11]) for i in lines}
     assert all(tuple(window) in found for window in windows)
 
@@ -188,8 +204,8 @@ def test_a_model_to_start_from_keeps_its_size_but_windows_may_be_shorter(text, t
     assert call(main, [*argv, "--n_ctx", "8", "--batch_size", "1", "--n_threads", "1"]) == 0
     model = load(out)
     assert model.config.n_ctx == 16
-    held = np.load(out / "tokens.npy")
-    loss, _ = valid_loss(model, 8, held[len(held) * 49 // 50 :])
+    held = np.load(out / "tokens-data-0.npy")
+    loss, _ = valid_loss(model, 8, Text(held[len(held) * 49 // 50 :]))
     told = json.loads((out / "log.jsonl").read_text().splitlines()[-1])["valid_loss"]
     assert told == pytest.approx(loss, rel=1e-6)
     short = (out / "model.safetensors").read_bytes()
@@ -213,8 +229,8 @@ def test_the_finish_reads_its_own_files(text, tmp_path, monkeypatch):
     (tmp_path / "stars.txt").write_text("*" * 2000, encoding="utf-8")
     read = []
 
-    def train(model, text_at, *_):
-        texts = [text_at(step)[0].tolist() for step in range(10)]
+    def train(model, texts_at, *_):
+        texts = [texts_at(step)[0].ids.tolist() for step in range(10)]
         read.extend("*" in model.encoder.decode(ids) for ids in texts)
         return model
 
@@ -246,6 +262,54 @@ def test_a_finish_without_lines_is_told_at_once(text, tmp_path, capsys):
     assert "--finish_with: no window fits" in capsys.readouterr().err
 
 
+def test_a_run_may_change_its_length_before_the_rate_falls(text, tmp_path, capsys):
+    straight, changed = tmp_path / "straight", tmp_path / "changed"
+    more = ["--decay_share", "0.5", "--optimizer", "muon", "--n_threads", "2"]
+    assert call(main, command(text, straight, 20, *more)) == 0
+    with pytest.MonkeyPatch.context() as patch:  # Ctrl-C in the 10th of 100 steps
+        patch.setattr(loop, "train_step", interrupted_after(10))
+        assert call(main, command(text, changed, 100, *more)) == 130
+    assert call(main, command(text, changed, 20, *more)) == 0
+    assert all(map(np.array_equal, weights(straight), weights(changed)))
+    capsys.readouterr()
+    assert call(main, command(text, changed, 30, *more)) == 2
+    assert "another n_steps" in capsys.readouterr().err
+
+
+def interrupted_after(n_steps):
+    """train_step, with Ctrl-C pressed in the last of n_steps."""
+
+    def step_and_press(model, state, windows, step, *rest):
+        loss = train_step(model, state, windows, step, *rest)
+        if step + 1 == n_steps:
+            signal.raise_signal(signal.SIGINT)
+        return loss
+
+    return step_and_press
+
+
+def test_the_model_is_the_best_one_on_the_held_back_text(text, tmp_path, capsys, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.2])
+    best = []
+
+    def valid_loss(model, *_):
+        best.append([a.copy() for a in tree_leaves(model.params)])
+        return next(losses), 1.0
+
+    monkeypatch.setattr(loop, "valid_loss", valid_loss)
+    assert call(main, command(text, tmp_path, 4)) == 0
+    assert "held-back text was lowest after step 2" in capsys.readouterr().err
+    assert all(map(np.array_equal, weights(tmp_path), best[1]))
+    assert not all(map(np.array_equal, weights(tmp_path), best[3]))
+
+
+def test_the_tokenizer_may_be_learned_from_other_files(text, tmp_path):
+    (tmp_path / "stars.txt").write_text("*" * 2000, encoding="utf-8")
+    more = ["--vocab_from", str(tmp_path / "stars.txt")]
+    assert call(main, command(text, tmp_path / "out", 1, *more)) == 0
+    assert load(tmp_path / "out").encoder.merges[0] == "* *"
+
+
 def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
     data = tmp_path / "data.txt"
     data.write_bytes(text.read_bytes())
@@ -267,6 +331,12 @@ def test_another_run_in_the_same_folder_is_refused(text, tmp_path, capsys):
         (["--batch_size", "0"], "batch_size"),
         (["--learning_rate", "-1"], "learning_rate"),
         (["--max_norm", "-1"], "max_norm"),
+        (["--beta2", "1"], "beta2"),
+        (["--decay_share", "0"], "decay_share"),
+        (["--optimizer", "sgd"], "optimizer"),
+        (["--shares", "1,2"], "--shares must be 1 whole numbers"),
+        (["--shares", "0"], "--shares must be 1 whole numbers"),
+        (["--shares", "3"], "--shares needs --valid"),
         (["--valid", "SAME"], "nothing is left"),
         (["--finish_with", "no/such/*.txt"], "no/such"),
     ],
@@ -320,7 +390,7 @@ def test_training_takes_the_mark_for_the_token_and_learns_no_merge_of_it(tmp_pat
         out = tmp_path / f"out{n}"
         assert call(main, command(tmp_path / "text.txt", out, 2, *flags)) == 0
         encoder = load(out).encoder
-        assert (np.load(out / "tokens.npy") == encoder.end_of_text).sum() == n
+        assert (np.load(out / "tokens-data-0.npy") == encoder.end_of_text).sum() == n
         assert any("endo" in merge.replace(" ", "") for merge in encoder.merges) == learned
 
 
