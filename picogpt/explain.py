@@ -5,7 +5,10 @@ import webbrowser
 from pathlib import Path
 from types import ModuleType
 
-from picogpt.teaching.page import explain
+from picogpt.model import load
+from picogpt.teaching import server
+from picogpt.teaching.page import explain, explain_request
+from picogpt.teaching.request import DEFAULT_TEXT, Request
 from picogpt.tools.cli import run
 from picogpt.tools.errors import UsageError
 from picogpt.tools.files import write_text
@@ -20,25 +23,43 @@ sys.modules[__name__].__class__ = _Callable  # picogpt.explain(text), although i
 
 
 def main(
-    text: str = "This morning, there was a tiny mouse under my bed",
+    text: str | None = None,
     *,
     and_: str | None = None,
     model_size: str | None = None,
-    out: Path = Path("explain.html"),
+    learn: bool = False,
+    lecture: bool = False,
+    out: Path | None = None,
+    serve: bool = False,
+    port: int = 8224,
     open: bool = False,
 ):
-    """Write a page that shows a sentence on its way through GPT-2, and print where it is.
+    """Show a sentence on its way through GPT-2: write a page, or serve one that answers.
 
     Args:
-        text: the sentence.
+        text: the sentence; without one, one about a mouse.
         and_: a second sentence, shown beside it; a word they share is followed through the blocks.
         model_size: 124M, 355M, 774M, 1558M, tiny, a model's folder or its id on the hub.
-        out: the file to write.
-        open: open it in the browser.
+        learn: add one step of learning: losses, gradients, AdamW's step, and twenty steps more.
+        lecture: the lecture's two sentences and its steps, with questions before the answers.
+        out: the file to write; explain.html if nothing is said.
+        serve: write nothing, but answer in the browser to sentences that are typed there.
+        port: where to serve, on this machine alone; the next free one if it is taken.
+        open: open the page in the browser.
     """
+    if lecture and (text is not None or and_ is not None):
+        raise UsageError("--lecture has sentences of its own: leave yours out")
+    if serve and out is not None:
+        raise UsageError("--serve writes no file: leave out --out, or --serve")
+    texts = (DEFAULT_TEXT if text is None else text,) + (() if and_ is None else (and_,))
+    request = Request(texts, learn=learn, lecture=lecture)
+    if serve:
+        server.serve(load(model_size), request, port, open)
+        return
+    out = Path("explain.html") if out is None else out
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--out {out} can't be written: name a file in a folder that is there")
-    write_text(out, explain(text, and_, model_size).html)
+    write_text(out, explain_request(request, load(model_size)).html)
     print(out.resolve())
     if open:
         webbrowser.open(out.resolve().as_uri())

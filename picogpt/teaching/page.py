@@ -8,21 +8,27 @@ import ast
 import html
 import json
 import re
+from base64 import b64encode
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
 from importlib import import_module
 from inspect import cleandoc, getsourcelines
 from pathlib import Path
 
 import numpy as np
 
-from picogpt.generation import prompt_ids
-from picogpt.model import Model, load, trace
-from picogpt.teaching.record import record, shared_words
-from picogpt.tools.errors import TextError
+from picogpt.model import Model, load, logits, trace
+from picogpt.teaching import learning
+from picogpt.teaching.lecture import SENTENCES, cross_example, lecture_head
+from picogpt.teaching.record import head_effects, pack, record, shared_words
+from picogpt.teaching.request import Request
+from picogpt.tools.errors import CheckpointError
 
-N_TOKENS = 200  # the most on one page, which stays below 20 MB
+OTHER_SENTENCE = SENTENCES[0]  # what one step of learning is tried on where there is one text
 WEB = Path(__file__).parent / "web"
-SCRIPTS = ["numbers", "parts", "attention", "steps", "next_token", "page"]  # in this order
+SCRIPTS = ["numbers", "parts", "formulas", "attention", "way", "next_token", "learning", "steps",
+           "page"]  # in this order  # fmt: skip
 # how the scripts ask for lines of the source
 SOURCE = r'src\("([\w.]+)", "(\w+)", "([^"]+)", (\d)\)'
 
@@ -38,15 +44,21 @@ class Explanation:
         return f'<iframe srcdoc="{html.escape(self.html)}" style="{style}"></iframe>'
 
 
-def explain(text, and_=None, model=None):
+def explain(text, and_=None, model=None, *, learn=False):
     """What a model makes of a text, step by step; `and_` is a second text beside it.
 
-    model is a `Model`, or whatever `load` takes. Raises TextError for texts that are too long.
+    model is a `Model`, or whatever `load` takes; `learn` adds one step of learning. Raises
+    TextError for texts that are too long.
     """
     if not isinstance(model, Model):
         model = load(model)
-    texts = [text] if and_ is None else [text, and_]
-    return Explanation(render(about_model(model) | about_texts(model, texts)))
+    texts = (text,) if and_ is None else (text, and_)
+    return explain_request(Request(texts, learn=learn), model)
+
+
+def explain_request(request, model):
+    """The whole page for a `Request`, as a file that needs no server."""
+    return Explanation(render(about_model(model) | about_texts(model, request)))
 
 
 def about_model(model):
@@ -55,7 +67,7 @@ def about_model(model):
     tokens = dict.fromkeys(range(encoder.n_vocab), "")
     for id in {**encoder.vocab, **encoder.added_tokens}.values():
         tokens[id] = encoder.decode_bytes([id]).decode("latin-1")  # a character for each byte
-    places = re.findall(SOURCE, script())
+    places = re.findall(SOURCE, script(served=True))
     return {
         "name": model.name,
         "config": vars(config) | {"d_inner": config.d_inner, "scales": config.scales},
@@ -65,34 +77,97 @@ def about_model(model):
     }
 
 
-def about_texts(model, texts):
-    """The part of the page's data that the texts make; TextError where they are too long."""
-    ids = [prompt_ids(model, text) for text in texts]
-    n_tokens, limit = sum(map(len, ids)), min(N_TOKENS, model.config.n_ctx)
-    if n_tokens > limit:
-        raise TextError(f"This is {n_tokens} tokens, and a page holds {limit}: give a shorter text")
-    activations = [trace(model, part) for part in ids]
-    return {
-        "texts": [record(model, *one) for one in zip(texts, ids, activations)],
-        "words": shared_words(model.encoder, ids, activations) if len(texts) > 1 else [],
+def about_texts(model, request):
+    """The part of the page's data that the request makes; TextError for what can't be shown."""
+    ids = request.ids(model)
+    plain = [trace(model, part) for part in ids]
+    if not all(np.isfinite(one["logits"]).all() for one in plain):
+        raise CheckpointError("the model computes NaN or infinity: are its weights damaged?")
+    edits = [request.edit(t, donor=plain[-1]) for t in range(len(ids))]
+    changed = [one if edit is None else trace(model, part, edit)
+               for part, one, edit in zip(ids, plain, edits)]  # fmt: skip
+    texts = SENTENCES if request.lecture else request.texts
+    data = {
+        "request": vars(request),
+        "texts": [record(model, *one) for one in zip(texts, ids, changed)],
+        "words": shared_words(model.encoder, ids, changed) if len(ids) > 1 else [],
+        "disagreement": disagreement(model, ids[0], plain[0]),
     }
+    for shown, part, before, edit, more in zip(data["texts"], ids, plain, edits, request.appended):
+        shown["appended"] = list(more)
+        scores = before["logits"][-1, : model.encoder.n_vocab]
+        shown["effects"] = head_effects(model, part, best=int(scores.argmax()))
+        if edit is not None:
+            shown["before"] = pack(scores, 4)
+    if request.lecture:
+        data["lecture"] = about_lecture(model, ids, plain)
+    if request.learn:
+        other = ids[1] if len(ids) > 1 else model.encoder.encode(OTHER_SENTENCE)
+        data["learning"] = learning.learn(model, ids[0], other[: model.config.n_ctx])
+    return data
 
 
-def render(data):
+def about_lecture(model, ids, activations):
+    """The head that looks where the lecture's picture does, and cross-attention by that head."""
+    (block, head), weight = lecture_head(model, ids, activations)
+    cross = cross_example(model, activations, block, head)
+    return {"head": [block, head], "weight": weight, "cross": cross}
+
+
+def disagreement(model, ids, activations):
+    """How far the last logits of kernels.gpt2 and of trace lie apart, beside how large they are.
+
+    Both compute the same by themselves. They differ where someone has kernels of their own.
+    """
+    written, shown = logits(model, ids, last_only=True)[0], activations["logits"][-1]
+    return float(np.abs(written - shown).max() / max(np.abs(shown).max(), 1e-9))
+
+
+def to_json(data):
+    """The page's data as JSON, as short as it gets."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=np.generic.item)
+
+
+def render(data, served=False):
     """The page's text: web/page.html with style, scripts and data in it."""
-    data = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=np.generic.item)
     parts = {
-        "style": (WEB / "page.css").read_text(encoding="utf-8"),
-        "script": script(),
-        "data": data.replace("<", r"\u003c"),  # no text ends the script
+        "style": style(),
+        "script": script(served),
+        "data": to_json(data).replace("<", r"\u003c"),  # no text ends the script
     }
     page = (WEB / "page.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)
 
 
-def script():
-    """The scripts of web/, one after the other."""
-    return "\n".join((WEB / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+@cache
+def style():
+    """The style sheet of web/."""
+    return (WEB / "page.css").read_text(encoding="utf-8")
+
+
+@cache
+def script(served=False):
+    """The scripts of web/, one after the other; only a served page has one that asks a server."""
+    names = [*SCRIPTS[:-1], *(["server"] if served else []), SCRIPTS[-1]]
+    return "\n".join((WEB / f"{name}.js").read_text(encoding="utf-8") for name in names)
+
+
+@cache
+def policy():
+    """The Content-Security-Policy of a served page: its own style and scripts, its own server.
+
+    Both are named by their SHA-256, so that a sentence that got into the page as HTML could still
+    run nothing.
+    """
+
+    def own(text):
+        return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; script-src {own(script(served=True))}; style-src {own(style())}; "
+        "img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    )
 
 
 def source(module, function, start, n):

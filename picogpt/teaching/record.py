@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 
+from picogpt.backprop import NOT_SCORED
 from picogpt.kernels import layer_norm, softmax
-from picogpt.model import output_matrix
+from picogpt.model import loss_and_gradients, output_matrix
 
 SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "u1")
 N_SHOWN = 16  # components of a vector that are shown
@@ -36,10 +37,50 @@ def record(model, text, ids, activations):
     for i, block in enumerate(blocks):
         heads = activations[f"blocks.{i}.scores"]  # [n_head, n_tokens, n_tokens]
         block["scores"] = [pack(head, 3 if len(ids) <= 64 else 2) for head in heads]
-    logits = pack(activations["logits"][-1, : model.encoder.n_vocab], 4)
+    last = pack(activations["logits"][-1, : model.encoder.n_vocab], 4)
     lens = logit_lens(model, np.stack([x[-1] for x in residual_stream(activations)]))
     ends = {name: vector(name) for name in ("wte", "wpe", "ln_f")}
-    return {"text": text, "ids": ids, **ends, "blocks": blocks, "logits": logits, "lens": lens}
+    return {
+        "text": text,
+        "ids": ids,
+        **ends,
+        "blocks": blocks,
+        "logits": last,
+        "lens": lens,
+        "predictions": predictions(activations["logits"][:, : model.encoder.n_vocab], ids),
+    }
+
+
+def predictions(scores, ids):
+    """How each true next token was foretold: for all tokens but the last, a row.
+
+    A row is the true token's probability, its rank, the likeliest token and that one's probability.
+    """
+    p = softmax(scores[:-1].astype(np.float64))  # [n_tokens - 1, n_vocab]
+    rows = []
+    for row, true in zip(p, ids[1:]):
+        best = int(row.argmax())
+        rows.append([float(row[true]), int(1 + (row > row[true]).sum()), best, float(row[best])])
+    return rows
+
+
+def head_effects(model, ids, best):
+    """What silencing a head would do to the loss of the token `best` after ids, to first order.
+
+    `[n_layer][n_head]` nats: how much log p of that token would fall. A factor
+    before a head's output, now 1, is a factor before that head's rows of c_proj, so the loss's
+    slope along it is the sum of w dw over these rows, and taking the head out is a step of -1
+    along it. Michel, Levy & Neubig 2019, "Are Sixteen Heads Really Better than One?", sec. 4.1.
+    """
+    targets = np.full(len(ids), NOT_SCORED)
+    targets[-1] = best
+    _, grads = loss_and_gradients(model, ids, targets)
+    effects = []
+    for block, grad in zip(model.params["blocks"], grads["blocks"]):
+        product = block["attn"]["c_proj"]["w"] * grad["attn"]["c_proj"]["w"]  # [n_embd, n_embd]
+        by_head = product.reshape(model.config.n_head, -1).sum(axis=1)
+        effects.append((-by_head).round(5).tolist())
+    return effects
 
 
 def residual_stream(activations):
@@ -55,8 +96,8 @@ def logit_lens(model, x):
     that the whole model puts first. The idea: nostalgebraist 2020, "interpreting GPT".
     """
     x = layer_norm(x, **model.params["ln_f"], eps=model.config.layer_norm_epsilon)
-    logits = x @ output_matrix(model.params).T  # [n_layer + 1, n_vocab]
-    rows = softmax(logits[:, : model.encoder.n_vocab].astype(np.float64))
+    scores = x @ output_matrix(model.params).T  # [n_layer + 1, n_vocab]
+    rows = softmax(scores[:, : model.encoder.n_vocab].astype(np.float64))
     first = rows[-1].argmax()
     return [
         [*([id, p[id]] for id in np.argsort(-p)[:5]), [p[first], 1 + (p > p[first]).sum()]]

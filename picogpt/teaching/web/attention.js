@@ -1,7 +1,7 @@
 const isLong = (t) => texts[t].ids.length > 24;  // then weights are small: four decimals
 const formatStep = (step, t, x) => format(x, step === "weights" && isLong(t));
-const STEP_NAMES = { scores: ["score", "점수"], scaled: ["scaled score", "나눈 점수"],
-  masked: ["masked score", "가린 점수"], weights: ["weight", "가중치"] };
+const STEP_NAMES = { scores: ["score", "점수"], scaled: ["scaled score", "스케일링된 점수"],
+  masked: ["masked score", "마스킹된 점수"], weights: ["weight", "가중치"] };
 
 class Matrix {  // one head's n x n numbers; arrows or the mouse read a cell, Enter or a click picks its row
   constructor(t, step) {
@@ -18,7 +18,7 @@ class Matrix {  // one head's n x n numbers; arrows or the mouse read a cell, En
     const width = Math.min(canvas.parentNode.clientWidth || 400, n === 1 ? 180 : 99999);
     const labels = n <= 40, context = canvas.getContext("2d"), ratio = window.devicePixelRatio || 1;
     const font = 'system-ui, "Segoe UI", "Malgun Gothic", "Noto Sans CJK KR", sans-serif';
-    context.font = `11px ${font}`;
+    context.font = `bold 11px ${font}`;  // as the picked label is drawn: bold is wider
     const wide = labels ? Math.min(92, width / 4, 10 + Math.max(...texts[t].ids.map((id) =>
       context.measureText(visible(id)).width))) : 6;
     const right = labels ? Math.max(14, Math.min(wide, context.measureText(tokenAt(t, n - 1)).width) * 0.72) : 2;
@@ -162,16 +162,16 @@ function rowOf(t, step) {  // the picked token's row of a matrix, as numbers
 function arcsOf(t) {
   const line = el("div", { class: "line" }, texts[t].ids.map((id, i) => el("button",
     { onclick: () => pickToken(t, i), "data-arc-token": `${t}-${i}` }, el("span", { class: "tok" }, visible(id)))));
-  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say(`attention as arcs, text ${t + 1}`, `호로 그린 어텐션, 문장 ${t + 1}`) },
+  return el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": say(`attention as arcs, text ${t + 1}`, `곡선으로 그린 어텐션, 문장 ${t + 1}`) },
     el("div", { class: "arcs", id: `arcs-${t}` }, el("svg", { role: "img" }), line));
 }
 
 function drawArcs(t) {  // from the picked token to what it looks at: the thicker, the more weight
   const box = $(`arcs-${t}`), i = state.tokens[t], svg = box.querySelector("svg");
-  const places = [...box.querySelectorAll("button")].map((b) => b.offsetLeft + b.offsetWidth / 2);
+  const buttons = [...box.querySelectorAll("button")], places = buttons.map((b) => b.offsetLeft + b.offsetWidth / 2);
   const looks = heaviest(t, i, 24).filter(([, w]) => w >= 0.002);
   const reach = Math.max(...looks.map(([j]) => places[i] - places[j]));
-  const height = Math.min(170, 46 + reach * 0.3), width = box.scrollWidth;
+  const height = Math.min(170, 46 + reach * 0.3), width = buttons.at(-1).offsetLeft + buttons.at(-1).offsetWidth + 40;  // room for the last token's own weight
   box.parentNode.scrollLeft = places[i] - box.parentNode.clientWidth * 0.7;
   svg.replaceChildren();
   svg.setAttribute("width", width);

@@ -1,27 +1,38 @@
 // ---- the next token: generation.distribution, step by step
 
-const scoresOf = texts.map(({ logits }) => unpack(logits, 0, vocab.length, 4));
-const orderOf = scoresOf.map((scores) => Uint32Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b));
+const sorted = new Map();  // {packed logits: [scores, ids with the likeliest first]}
+function ranked(packed) {
+  if (!sorted.has(packed)) {
+    const scores = unpack(packed, 0, vocab.length, 4);
+    sorted.set(packed, [scores, Uint32Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b)]);
+  }
+  return sorted.get(packed);
+}
+const orderOf = (t) => ranked(texts[t].logits)[1];
 
-function spread(t, temperature) {  // probabilities in the order of the likeliest
-  const sorted = Float64Array.from(orderOf[t], (id) => scoresOf[t][id]);
-  if (temperature === 0) return sorted.map((_, i) => i ? 0 : 1);
-  const e = sorted.map((s) => Math.exp((s - sorted[0]) / temperature)), sum = e.reduce((a, b) => a + b);
+function softmaxInOrder([scores, order], temperature) {
+  const best = scores[order[0]];
+  const e = Float64Array.from(order, (id) => Math.exp((scores[id] - best) / temperature)), sum = e.reduce((a, b) => a + b);
   return e.map((x) => x / sum);
 }
 
+function spread(t, temperature) {  // probabilities in the order of the likeliest
+  if (temperature === 0) return Float64Array.from(orderOf(t), (_, i) => i ? 0 : 1);
+  return softmaxInOrder(ranked(texts[t].logits), temperature);
+}
+
 function filtered(t) {  // how many of the likeliest stay in, and their probabilities, before and after
-  const before = spread(t, state.temperature), n = before.length;
+  const [scores, order] = ranked(texts[t].logits), before = spread(t, state.temperature), n = before.length;
   let stay = state.temperature === 0 ? 1 : n;
   if (state.top_k && state.top_k < stay) {
     stay = state.top_k;
-    while (stay < n && scoresOf[t][orderOf[t][stay]] === scoresOf[t][orderOf[t][stay - 1]]) stay++;
+    while (stay < n && scores[order[stay]] === scores[order[stay - 1]]) stay++;
   }
   const inK = before.subarray(0, stay).reduce((a, b) => a + b);
   let tail = 0;
   while (state.top_p < 1 && stay > 1 && (tail += before[stay - 1] / inK) <= 1 - state.top_p) stay--;
   const mass = before.subarray(0, stay).reduce((a, b) => a + b);
-  return { before, stay, mass, after: before.map((p, i) => i < stay ? p / mass : 0) };
+  return { before, stay, after: before.map((p, i) => i < stay ? p / mass : 0) };
 }
 
 function samplingControls(t) {
@@ -35,28 +46,33 @@ function samplingControls(t) {
     el("input", { type: "search", id: "find", value: state.find, size: 12, oninput: (e) => { state.find = e.target.value; update("next"); } }),
     el("button", { id: "draw", onclick: () => { state.drawn = texts.map((_, k) => draw(k)); update("next"); } }, say("Draw one", "하나 뽑기")),
     el("button", { id: "reset", onclick: () => { Object.assign(state, { temperature: 1, top_k: 0, top_p: 1, find: "", drawn: [] });
-      for (const name of ["temperature", "top_k", "top_p", "find"]) $(name).value = state[name]; update("next"); } }, say("Reset", "처음으로")))];
+      for (const name of ["temperature", "top_k", "top_p", "find"]) $(name).value = state[name]; update("next"); } }, say("Reset", "초기화")))];
 }
 
 function draw(t) {
   const { after, stay } = filtered(t);
   let left = Math.random(), i = 0;
   while (i < stay - 1 && (left -= after[i]) > 0) i++;
-  return orderOf[t][i];
+  return orderOf(t)[i];
 }
 
 function nextTokens(t, room) {
-  const { before, after, stay, mass } = filtered(t), n = before.length, rows = [];
+  const { before, after, stay } = filtered(t), own = spread(t, 1), order = orderOf(t), n = before.length, rows = [];
+  const mass = own.subarray(0, stay).reduce((a, b) => a + b);
   const wanted = state.find.trim();
-  const found = wanted ? [...orderOf[t].keys()].filter((i) => plain(orderOf[t][i]).trim() === wanted).slice(0, 5) : [];
+  const found = wanted ? [...order.keys()].filter((i) => plain(order[i]).trim() === wanted).slice(0, 5) : [];
   const shown = Array.from({ length: Math.min(15, n) }, (_, i) => i);
-  const top = Math.max(after[0], before[0]);
-  const item = (i) => bar(`${visible(orderOf[t][i])}`, after[i] / top, i < stay ? percent(after[i]) : say("out", "제외"), { out: i >= stay, was: before[i] / top, key: i });
-  rows.push(el("p", { "data-stay": t }, say(`${count(stay)} of ${count(n)} tokens stay in; they had ${percent(mass)} together.`, `${count(n)}개 중 ${count(stay)}개가 남습니다. 거르기 전 합은 ${percent(mass)}였습니다.`)));
+  const top = Math.max(after[0], own[0]);
+  const item = (i) => bar(visible(order[i]), after[i] / top, i < stay ? percent(after[i]) : say("out", "제외"),
+    { out: i >= stay, was: own[i] / top, key: i, act: live && live.appendButton(t, order[i], `candidate-${t}-${i}`) });
+  rows.push(el("p", { "data-stay": t }, say(`${count(stay)} of ${count(n)} tokens stay in; the model itself gives them ${percent(mass)} together.`,
+    `${count(n)}개 중 ${count(stay)}개가 남습니다. 모델 자신은 이들에게 모두 ${percent(mass)}를 줍니다.`)));
+  if (live) rows.push(el("p", { class: "whose" }, say("Press a token to put it at the end of the sentence.", "토큰을 누르면 문장 끝에 붙습니다.")));
   rows.push(el("ol", { class: "bars", style: "--name: 7rem", "data-next": t }, shown.map(item)));
   rows.push(el("p", { "aria-live": "polite" }, wanted && !found.length ? say(`No token is “${wanted}”: it is several, or none.`, `“${wanted}”은(는) 한 토큰이 아닙니다.`)
-    : found.map((i) => `${visible(orderOf[t][i])}: ${say("rank", "순위")} ${count(i + 1)}, ${percent(before[i])} → ${i < stay ? percent(after[i]) : say("out", "제외")}. `).join("")));
-  if (state.drawn.length) rows.push(el("p", { "aria-live": "polite", "data-drawn": t }, say("Drawn: ", "뽑은 토큰: "), el("b", { class: "tok" }, visible(state.drawn[t]))));
+    : found.map((i) => `${visible(order[i])}: ${say("rank", "순위")} ${count(i + 1)}, ${percent(own[i])} → ${i < stay ? percent(after[i]) : say("out", "제외")}. `).join("")));
+  if (state.drawn.length) rows.push(el("p", { "aria-live": "polite", "data-drawn": t }, say("Drawn: ", "뽑은 토큰: "), el("b", { class: "tok" }, visible(state.drawn[t])),
+    " ", live && live.appendButton(t, state.drawn[t], `append-drawn-${t}`, say("Put it at the end", "문장 끝에 붙이기"))));
   rows.push(rankCurve(before, stay, room));
   return rows;
 }
@@ -71,7 +87,7 @@ function rankCurve(before, stay, room) {  // the whole distribution: probabiliti
   const marks = [1, 10, 100, 1000, 10000].filter((rank) => rank <= n);
   return el("svg", { viewBox: `0 0 ${room} 190`, class: "chart", role: "img", "aria-label": say(`probabilities added up from the likeliest token on; ${stay} of ${n} stay in`, `가능성 높은 토큰부터 더한 확률; ${n}개 중 ${stay}개가 남음`) },
     el("path", { d: `M${x(1)} ${y(0)}H${x(stay)}V${y(1)}H${x(1)}Z`, fill: "var(--band)" }),
-    [0, 0.5, 1].map((p) => [el("line", { x1: 42, x2: room - 20, y1: y(p), y2: y(p), stroke: "var(--line)" }), el("text", { x: 36, y: y(p) + 4, "text-anchor": "end", class: "soft" }, `${100 * p} %`)]).flat(),
+    [0, 0.5, 1].map((p) => [el("line", { x1: 42, x2: room - 20, y1: y(p), y2: y(p), stroke: "var(--line)" }), el("text", { x: 36, y: y(p) + 4, "text-anchor": "end", class: "soft" }, percent(p).replace(".0", ""))]).flat(),
     el("path", { d: path, fill: "none", stroke: "var(--accent)", "stroke-width": 2.5 }),
     el("line", { x1: x(stay), x2: x(stay), y1: y(1) - 8, y2: y(0), stroke: "var(--k)", "stroke-width": 2, "stroke-dasharray": "5 3" }),
     marks.map((rank) => el("text", { x: x(rank), y: 168, "text-anchor": "middle", class: "soft" }, count(rank))),

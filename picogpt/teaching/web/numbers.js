@@ -1,6 +1,7 @@
 "use strict";
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const { config, texts, vocab, words } = DATA;
+const { config, vocab } = DATA;
+let { texts, words } = DATA;
 const SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const CODE = new Uint8Array(128);
 [...SIGNS].forEach((sign, i) => { CODE[sign.charCodeAt(0)] = i; });
@@ -30,22 +31,30 @@ function vector(place, name, row) {  // the first components of a vector, and it
 const inBlock = (t, name, token, head) =>
   vector(texts[t].blocks[state.block], name, (head === undefined ? 0 : head * texts[t].ids.length) + token);
 
+function softmaxRows(masked, n) {
+  const weights = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) {
+    const row = masked.subarray(i * n, i * n + n), top = Math.max(...row);
+    const e = row.map((s) => Math.exp(s - top)), sum = e.reduce((a, b) => a + b);
+    e.forEach((x, j) => { weights[i * n + j] = x / sum; });
+  }
+  return weights;
+}
+
+function attentionOf(t, block, head) {  // one head's matrices, each row after row
+  const n = texts[t].ids.length, packed = texts[t].blocks[block].scores[head];
+  const scores = unpack(packed, 0, n * n, packed[0].length / (n * n));
+  const scaled = scores.map((s) => s * config.scales[block]);
+  const masked = scaled.map((s, i) => i % n > Math.floor(i / n) ? s - 1e10 : s);
+  return { scores, scaled, masked, weights: softmaxRows(masked, n) };
+}
+
 const kept = new Map();
-function attention(t, step) {  // one head's matrix at a step, row after row
+function attention(t, step) {  // the picked head's matrix at a step
   const key = [t, state.block, state.head].join();
   if (!kept.has(key)) {
     if (kept.size > 8) kept.clear();
-    const n = texts[t].ids.length, packed = texts[t].blocks[state.block].scores[state.head];
-    const scores = unpack(packed, 0, n * n, packed[0].length / (n * n));
-    const scaled = scores.map((s) => s * config.scales[state.block]);
-    const masked = scaled.map((s, i) => i % n > Math.floor(i / n) ? s - 1e10 : s);
-    const weights = new Float64Array(n * n);
-    for (let i = 0; i < n; i++) {
-      const row = masked.subarray(i * n, i * n + n), top = Math.max(...row);
-      const e = row.map((s) => Math.exp(s - top)), sum = e.reduce((a, b) => a + b);
-      e.forEach((x, j) => { weights[i * n + j] = x / sum; });
-    }
-    kept.set(key, { scores, scaled, masked, weights });
+    kept.set(key, attentionOf(t, state.block, state.head));
   }
   return kept.get(key)[step];
 }
@@ -57,8 +66,9 @@ function format(x, long = false) {  // three or four figures, and no -0.00
   return (x < 0 && Number(text) !== 0 ? "−" : "") + text;
 }
 function percent(p) {
-  if (p >= 0.0995) return (100 * p).toFixed(1) + " %";
-  if (p >= 0.00001) return (100 * p).toPrecision(2) + " %";
-  return p === 0 ? "0 %" : "<0.001 %";
+  const sign = language === "ko" ? "%" : " %";
+  if (p >= 0.0995) return (100 * p).toFixed(1) + sign;
+  if (p >= 0.00001) return (100 * p).toPrecision(2) + sign;
+  return p === 0 ? "0" + sign : "<0.001" + sign;
 }
 const count = (n) => n.toLocaleString("en-US");

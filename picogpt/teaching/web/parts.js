@@ -2,30 +2,41 @@
 
 let language = (navigator.language || "en").startsWith("ko") ? "ko" : "en";
 const say = (en, ko) => language === "ko" ? ko : en;
-const state = { block: 0, head: 0, tokens: texts.map((text) => text.ids.length - 1), word: 0,
-  temperature: 1, top_k: 0, top_p: 1, find: "", drawn: [] };
-if (words.length) state.tokens = [...words[0].at];
+const state = { word: 0, temperature: 1, top_k: 0, top_p: 1, find: "", drawn: [] };
+let live = null;  // what server.js can do; a file has no server to ask
+
+function start() {  // where a new sentence is opened: at the head that has most to tell
+  const effects = texts.length ? texts[0].effects : [[0]];
+  const best = Math.max(...effects.flat());
+  const block = effects.findIndex((row) => row.includes(best));
+  [state.block, state.head] = DATA.lecture ? DATA.lecture.head : [block, effects[block].indexOf(best)];
+  state.tokens = words.length ? [...words[0].at] : texts.map((text) => text.ids.length - 1);
+  Object.assign(state, { word: 0, find: "", drawn: [] });
+}
+start();
 
 const toBytes = (id) => Uint8Array.from(vocab[id], (c) => c.charCodeAt(0));
 const hex = (id) => [...toBytes(id)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
-function plain(id) {  // a token as text; half a character as its bytes
+function decoded(bytes) {  // text, or null where a character is not whole
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(toBytes(id));
-  } catch { return "<" + hex(id) + ">"; }
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch { return null; }
 }
+const plain = (id) => decoded(toBytes(id)) ?? "<" + hex(id) + ">";  // half a character as its bytes
 function visible(id) {
   return plain(id).replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥")
     .replace(/[\u0000-\u001f\u007f-\u009f]/g, (c) => "\\x" + c.charCodeAt(0).toString(16).padStart(2, "0"));
 }
 const tokenAt = (t, i) => visible(texts[t].ids[i]);
 
+const SVG = ["svg", "path", "text", "line", "circle", "rect", "g", "title"];
+const MATH = ["math", "mrow", "mi", "mn", "mo", "mtext", "msub", "msup", "mfrac", "msqrt", "munder"];
 function el(tag, attributes = {}, ...children) {
-  const svg = ["svg", "path", "text", "line", "circle", "g", "title"].includes(tag);
-  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag)
-    : document.createElement(tag);
+  const space = SVG.includes(tag) ? "2000/svg" : MATH.includes(tag) ? "1998/Math/MathML" : "1999/xhtml";
+  const node = document.createElementNS(`http://www.w3.org/${space}`, tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style") node.style.cssText = value;
+    else if (name === "style") node.style.cssText = value;  // an attribute would be barred by the page's policy
     else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
@@ -74,8 +85,12 @@ function readable(fill, ...inks) {  // the ink that stands out most
 
 function bar(name, a, text, options = {}) {
   return el("li", { class: options.on ? "on" : options.out ? "out" : null, "data-bar": options.key },
-    el("span", { class: "tok" }, name),
+    options.act || el("span", { class: "tok" }, name),
     el("span", { class: "bar", style: `--a: ${a.toFixed(4)}; --w: ${(options.was || 0).toFixed(4)}` },
       el("i"), options.was === undefined ? null : el("span", { class: "was" })),
-    el("span", { class: "num" }, text));
+    el("span", { class: "num" }, text), options.extra);
 }
+
+const scrolled = (label, ...children) => el("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": label }, children);
+const column = (name) => el("th", { scope: "col" }, name);
+const jump = (to, attributes, ...children) => el("a", { href: `#s-${to}`, ...attributes }, children);
