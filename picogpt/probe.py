@@ -5,7 +5,9 @@ or with all of them (--mode top, full). Beside it stand the majority class and a
 the task takes without any model.
 """
 
+import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,18 +15,23 @@ import numpy as np
 
 from picogpt.kernels import linear, softmax
 from picogpt.model import load, save
-from picogpt.tasks.classifier import cloze_head, recipe_options, tune
-from picogpt.tasks.course_files import TASKS, load_task, prompt, write_predictions
+from picogpt.tasks.classifier import fine_tune
+from picogpt.tasks.course_files import TASKS, load_task, task_text, write_predictions
 from picogpt.tasks.features import encode_texts, features, fingerprint
+from picogpt.tasks.heads import cloze_head, load_head, save_head
 from picogpt.tasks.metrics import confusion, metrics, predicted_classes
-from picogpt.tasks.regression import bag_of_words, choose_penalty, softmax_regression
+from picogpt.tasks.recipes import course_recipe, fine_tuning_recipe, regression_recipe
+from picogpt.tasks.regression import (
+    bag_of_words,
+    choose_penalty,
+    linear_probe,
+    softmax_regression,
+)
 from picogpt.tasks.workers import processes
-from picogpt.tools.cli import at_least, run
+from picogpt.tools.cli import at_least, goes_on_when_stopped, run
 from picogpt.tools.errors import CheckpointError, DataError, UsageError
 from picogpt.tools.files import cache_folder
 from picogpt.tools.svg import line_chart, matrix_chart
-from picogpt.training.fit import print_figures
-from picogpt.training.state import load_state, save_state
 
 MODES = {"linear": "last-linear-layer", "top": "top-{}", "full": "full-model"}  # in files' names
 
@@ -39,40 +46,135 @@ class Job(NamedTuple):
     cloze: bool
     pool: str
     layer: int | None
+    epochs: int | None
+    batch_size: int | None
+    lr: float | None
     seed: int
     out: Path
 
     @property
     def label(self):
-        """What the course's files are called after."""
-        return MODES[self.mode].format(self.top_k)
+        """What the files are called after."""
+        return MODES[self.mode].format(self.top_k) + "-cloze" * self.cloze
 
     @property
     def place(self):
         """The folder of the head and, where layers are trained, of the model."""
         return self.out / f"{self.label}-{self.task}"
 
+    @property
+    def head_path(self):
+        """The file of the head."""
+        return self.place / "head.safetensors"
 
-def probe(x, labels, n_classes, seed, **options):
-    """Train a linear head on frozen features, {split: `[n, n_embd]`}: (head, history).
+    @property
+    def chosen_by(self):
+        """The examples that choose the best epoch."""
+        return "dev" if self.course else "validation"
 
-    They are standardised on the training set; the head that is given back takes them as they are.
+    def recipe(self, n_examples, n_embd):
+        """How to train, with what the flags change; None where nothing is trained."""
+        if self.mode == "linear" and self.cloze:
+            return None
+        if self.course:
+            usual = course_recipe(self.task, self.mode)
+        elif self.mode == "linear":
+            usual = regression_recipe(n_examples)
+        else:
+            usual = fine_tuning_recipe(self.task, n_embd)
+        return usual.with_values(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
+
+
+def print_prediction(job, text, model_size, models_dir):
+    """Print how likely each class is for a text, by the head that was saved before."""
+    task, sentences = TASKS[job.task], text.split("|||")
+    if not job.head_path.exists():
+        raise DataError(f"{job.head_path} is missing: run the same command without --predict first")
+    if len(sentences) != len(task.columns):
+        raise UsageError(f"--predict needs {len(task.columns)} text(s), with ||| between two")
+    if job.mode != "linear" and model_size:
+        raise UsageError(f"--predict uses {job.place}, trained before: leave --model_size out")
+    head, facts = load_head(job.head_path, job.task, len(task.classes))
+    model = load(model_size or (facts["model"] if job.mode == "linear" else job.place), models_dir)
+    if fingerprint(model.params) != facts["checkpoint"]:
+        raise CheckpointError(f"{job.head_path} belongs to another model, that of {facts['model']}")
+    print(f"by {job.label}, trained on {facts['trained_on']}", file=sys.stderr)
+    ids = encode_texts(model, [task_text(sentences, facts["course"])])
+    logits = linear(features(model, ids, facts["layer"], facts["pool"]), **head)
+    predicted_classes(logits)  # raises where they are no numbers
+    for p, name in sorted(zip(softmax(logits)[0], task.classes), reverse=True):
+        print(f"{p:.3f} {name}")
+
+
+def classify(job, model, examples, data, compute):
+    """Train a head as asked, write all files, and print how good it is.
+
+    `compute` is `features` with what says where they are kept and who computes them.
     """
-    mean, std = x["train"].mean(axis=0), x["train"].std(axis=0)
-    std[std == 0] = 1
-    z = {split: (x[split] - mean) / std for split in ("train", "dev")}
-    penalty = choose_penalty(z["train"], labels["train"], n_classes, seed)
-    print(f"penalty {penalty:g}, the best on a held-back tenth of the training set")
+    ids = encode_splits(model, examples, job.course)
+    labels = {split: np.array([row.label for row in examples[split]]) for split in ("train", "dev")}
+    recipe = job.recipe(len(ids["train"]), model.config.n_embd)
+    if recipe:
+        print(recipe)
+    facts = {
+        "task": job.task, "checkpoint": fingerprint(model.params),
+        "model": str(model.folder.absolute()), "layer": job.layer, "pool": job.pool,
+        "course": job.course, "trained_on": describe(job, model, examples, data),
+    }  # fmt: skip
+    job.place.mkdir(parents=True, exist_ok=True)
+    run_id = fingerprint(repr((job, recipe, facts, ids["train"], ids["dev"])).encode(), labels)
+    state_path = job.place / f"unfinished-{run_id[:12]}.safetensors"
+    head, history = train_head(job, model, ids, labels, recipe, compute, state_path)
+    if job.mode != "linear":
+        compute = features  # of a model that no worker has, and that trains again next time
+    logits = {
+        split: linear(compute(model, ids[split], job.layer, job.pool), **head)
+        for split in ("dev", "test")
+        if examples[split]
+    }
+    predictions = {split: predicted_classes(rows) for split, rows in logits.items()}
+    if job.mode != "linear":
+        save(model, job.place)
+        facts |= {"checkpoint": fingerprint(model.params), "model": str(job.place.absolute())}
+    save_head(job.head_path, head, facts)
+    counts = confusion(labels["dev"], predictions["dev"], len(TASKS[job.task].classes))
+    write_results(job, examples, predictions, counts, history)
+    state_path.unlink(missing_ok=True)  # until here, the same command goes on from it
+    compare(job, examples, labels, logits["dev"])
+    print_confusion(TASKS[job.task].classes, counts)
+    print(f"\n{job.out} holds predictions, pictures and, in {job.place.name}, the head")
 
-    def report(head, figures):
-        for split in z:
-            figures |= metrics(split, labels[split], linear(z[split], **head))
-        print_figures(figures)
 
-    options |= {"seed": seed, "report": report}
-    head, history = softmax_regression(z["train"], labels["train"], n_classes, penalty, **options)
-    w = head["w"] / std[:, None]
-    return {"w": w, "b": head["b"] - mean @ w}, history
+def encode_splits(model, examples, course):
+    """The ids of all examples, {split: list of ids}; long texts are told of once."""
+    texts = [task_text(row.sentences, course) for rows in examples.values() for row in rows]
+    encoded = iter(encode_texts(model, texts))
+    return {split: [next(encoded) for _ in rows] for split, rows in examples.items()}
+
+
+def describe(job, model, examples, data):
+    """What a head was trained on, in words."""
+    if job.cloze and job.mode == "linear":
+        return f"nothing: it is {model.name}'s own next token"
+    return f"{len(examples['train']):,} examples of {job.task} in {data}, from {model.name}"
+
+
+def train_head(job, model, ids, labels, recipe, compute, state_path):
+    """The head, trained in the way that the job asks for, and the history of its training."""
+    classes = TASKS[job.task].classes
+    answers = answer_tokens(model, classes) if job.cloze else None
+    if recipe is None:
+        return cloze_head(model.params, answers), []
+    if job.mode == "linear" and not job.course:
+        x = {split: compute(model, ids[split], job.layer, job.pool) for split in labels}
+        return linear_probe(x, labels, len(classes), recipe, job.seed)
+    first = model.config.n_layer - job.top_k if job.mode == "top" else 0
+    hidden = compute(model, ids["train"], first, "tokens") if first else None
+    return fine_tune(
+        model, ids, labels, len(classes), recipe, chosen_by=job.chosen_by, first=first,
+        head_only=job.mode == "linear", hidden=hidden, pool=job.pool, answers=answers,
+        seed=job.seed, state_path=state_path,
+    )  # fmt: skip
 
 
 def answer_tokens(model, words):
@@ -83,86 +185,47 @@ def answer_tokens(model, words):
     return answers
 
 
-def compare(task, examples, labels, logits, job):
-    """Print accuracy and macro F1 on dev beside what counting gives, and the confusion table."""
-    n_classes = len(task.classes)
+def write_results(job, examples, predictions, counts, history):
+    """Write the predictions in the course's form, the confusion table and the curve as pictures."""
+    task = TASKS[job.task]
+    for split, classes in predictions.items():
+        path = job.out / task.output.format(mode=job.label, split=split)
+        write_predictions(path, task.heading, examples[split], classes)
+    title, stem = f"{job.task}, {job.label}", job.place.name
+    matrix_chart(job.out / f"{stem}-confusion.svg", counts.tolist(), task.classes, f"{title}: dev")
+    curves = [name for name in history[0] if name.endswith(" acc")] if history else []
+    series = {
+        name.removesuffix(" acc"): [(row["epoch"], row[name]) for row in history] for name in curves
+    }
+    line_chart(job.out / f"{stem}-curve.svg", series, title, "epoch", "accuracy")
+
+
+def compare(job, examples, labels, logits):
+    """Print accuracy and macro F1 on dev beside what counting gives."""
+    n_classes = len(TASKS[job.task].classes)
     bags, dev_bags = bag_of_words(examples["train"], examples["dev"])
     penalty = choose_penalty(bags, labels["train"], n_classes, job.seed)
     words, _ = softmax_regression(bags, labels["train"], n_classes, penalty, seed=job.seed)
     votes = np.bincount(labels["train"], minlength=n_classes)
-    name = "cloze, zero-shot" if job.cloze and job.mode == "linear" else job.label
-    name += ", selected on dev" * (job.course and name == job.label)
+    trained = not (job.cloze and job.mode == "linear")
+    name = job.label if trained else "cloze, zero-shot"
     rows = {
         "majority class": np.tile(votes, (len(logits), 1)),
         "bag of words": linear(dev_bags.astype(np.float32), **words),
-        name: logits,
+        name + ", selected on dev" * (job.course and trained): logits,
     }
     width = max(map(len, rows))
     print(f"\n{f'{len(logits)} dev examples':{width}}  accuracy  macro F1")
-    for name, scores in rows.items():
-        figures = metrics("dev", labels["dev"], scores).values()
+    for name, row in rows.items():
+        figures = metrics("dev", labels["dev"], row).values()
         print(f"{name:{width}}  {'  '.join(f'{value:8.3f}' for value in figures)}")
-    counts = confusion(labels["dev"], predicted_classes(logits), n_classes).tolist()
-    print(f"\n{'true, predicted':15}  {'  '.join(task.classes)}")
-    for name, row in zip(task.classes, counts):
-        print(f"{name:15}  {'  '.join(f'{n:{len(c)}}' for n, c in zip(row, task.classes))}")
-    return counts
 
 
-def print_prediction(job, text, model_size, models_dir):
-    """Print how likely each class is for a text, by the head that was saved before."""
-    task, path, sentences = TASKS[job.task], job.place / "head.safetensors", text.split("|||")
-    if not path.exists():
-        raise DataError(f"{path} is missing: run the same command without --predict first")
-    if len(sentences) != len(task.columns):
-        raise UsageError(f"--predict needs {len(task.columns)} text(s), with ||| between two")
-    head, about = load_state(path)
-    if job.mode != "linear" and model_size:
-        raise UsageError(f"--predict uses {job.place}, trained before: leave --model_size out")
-    model = load(model_size or (about["model"] if job.mode == "linear" else job.place), models_dir)
-    if fingerprint(model.params) != about["checkpoint"]:
-        raise CheckpointError(f"{path} belongs to another model, the one in {about['model']}")
-    ids = encode_texts(model, [prompt(sentences, about["course"])])
-    scores = linear(features(model, ids, about["layer"], about["pool"]), **head)
-    for p, name in sorted(zip(softmax(scores)[0], task.classes), reverse=True):
-        print(f"{p:.3f} {name}")
-
-
-def classify(job, model, examples, given, where):
-    """Train a head as asked, print how good it is, and write all files."""
-    task = TASKS[job.task]
-    texts = [prompt(row.sentences, job.course) for rows in examples.values() for row in rows]
-    encoded = iter(encode_texts(model, texts))
-    ids = {split: [next(encoded) for _ in rows] for split, rows in examples.items()}
-    labels = {split: np.array([row.label for row in examples[split]]) for split in ("train", "dev")}
-    about = {"checkpoint": fingerprint(model.params), "model": where["folder"]}
-    about |= {"layer": job.layer, "pool": job.pool, "course": job.course}
-    job.place.mkdir(parents=True, exist_ok=True)
-    run_id = fingerprint(repr((job, given, about, ids["train"], ids["dev"])).encode(), labels)
-    state_path = job.place / f"unfinished-{run_id[:12]}.safetensors"
-    head, history = train_head(job, model, ids, labels, given, where, state_path)
-    where = where if job.mode == "linear" else {}
-    logits = {
-        split: linear(features(model, ids[split], job.layer, job.pool, **where), **head)
-        for split in ("dev", "test")
-        if examples[split]
-    }
-    predictions = {split: predicted_classes(rows) for split, rows in logits.items()}
-    if job.mode != "linear":
-        save(model, job.place)
-        about |= {"checkpoint": fingerprint(model.params), "model": str(job.place)}
-    save_state(job.place / "head.safetensors", head, about)
-    for split, classes in predictions.items():
-        path = job.out / task.output.format(mode=job.label, split=split)
-        write_predictions(path, task.heading, examples[split], classes)
-    state_path.unlink(missing_ok=True)
-    counts = compare(task, examples, labels, logits["dev"], job)
-    title, stem = f"{job.task}, {job.label}", f"{job.label}-{job.task}"
-    matrix_chart(job.out / f"{stem}-confusion.svg", counts, task.classes, f"{title}: dev")
-    curves = [name for name in history[0] if name.endswith("accuracy")] if history else []
-    series = {name: [(row["epoch"], row[name]) for row in history] for name in curves}
-    line_chart(job.out / f"{stem}-curve.svg", series, title, "epoch", "accuracy")
-    print(f"\n{job.out} holds predictions, pictures and, in {job.place.name}, the head")
+def print_confusion(classes, counts):
+    """Print how often each class (row) was taken for each (column)."""
+    print(f"\n{'true, predicted':15}  {'  '.join(classes)}")
+    for name, row in zip(classes, counts):
+        print(f"{name:15}  {'  '.join(f'{n:{len(c)}}' for n, c in zip(row, classes))}")
 
 
 def features_folder(cache_dir):
@@ -171,25 +234,6 @@ def features_folder(cache_dir):
         return None if cache_dir == "none" else Path(cache_dir)
     cache = cache_folder()
     return cache and cache / "features"
-
-
-def train_head(job, model, ids, labels, given, where, state_path):
-    """The head, trained in the way that the job asks for, and the history of its training."""
-    n_classes = len(TASKS[job.task].classes)
-    answers = answer_tokens(model, TASKS[job.task].classes) if job.cloze else None
-    if job.mode == "linear" and answers:
-        return cloze_head(model.params, answers), []
-    if job.mode == "linear" and not job.course:
-        x = {split: features(model, ids[split], job.layer, job.pool, **where) for split in labels}
-        return probe(x, labels, n_classes, job.seed, **given)
-    first = model.config.n_layer - job.top_k if job.mode == "top" else 0
-    hidden = features(model, ids["train"], first, "tokens", **where) if first else None
-    options = recipe_options(job.task, job.mode, job.course, model.config.n_embd) | given
-    return tune(
-        model, ids, labels, n_classes, "dev" if job.course else "held-back", answers=answers,
-        first=first, head_only=job.mode == "linear", hidden=hidden, pool=job.pool, seed=job.seed,
-        state_path=state_path, **options,
-    )  # fmt: skip
 
 
 def main(
@@ -219,7 +263,8 @@ def main(
         task: sst, cfimdb (sentiment of films in five and two classes) or quora (same question?).
         mode: linear trains a head on frozen features; top and full train layers with it.
         top_k_layers: how many layers --mode top trains.
-        recipe: course does as Stanford's code does, and chooses the best epoch on dev.
+        recipe: course does as Stanford's code does, and chooses the best epoch on dev; honest
+            chooses by a tenth of the training set.
         head: cloze, of quora alone, is the model's own next token, yes or no; nothing is trained
             with --mode linear.
         pool: the activations at the last token, or the mean over all.
@@ -245,20 +290,23 @@ def main(
     if layer is not None and (mode != "linear" or course or cloze):
         raise UsageError("--layer goes with --mode linear, the honest recipe and a softmax head")
     seed = (11711 if course else 0) if seed is None else seed
-    job = Job(task, mode, top_k_layers, course, cloze, pool, layer, seed, out)
+    job = Job(
+        task, mode, top_k_layers, course, cloze, pool, layer, epochs, batch_size, lr, seed, out
+    )
     if predict is not None:
         return print_prediction(job, predict, model_size, models_dir)
     model = load(model_size, models_dir)
     if max(layer or 0, top_k_layers * (mode == "top")) > model.config.n_layer:
         raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
-    given = {name: value for name, value in given.items() if value is not None}
     data, examples = load_task(task, data)
     print(f"{task} by {model.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
-    folder = str(model.folder.absolute())
-    with processes(workers) if workers > 1 else nullcontext() as executor:
-        where = {"keep": features_folder(cache_dir), "executor": executor, "folder": folder}
-        classify(job, model, examples, given, where)
+    keep = features_folder(cache_dir)
+    with (
+        goes_on_when_stopped(mode != "linear" or keep is not None),
+        processes(workers) if workers > 1 else nullcontext() as executor,
+    ):
+        compute = partial(features, keep=keep, executor=executor, folder=model.folder)
+        classify(job, model, examples, data, compute)
 
 
 if __name__ == "__main__":

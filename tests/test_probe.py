@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from models import small_folder, small_model
 
+from picogpt import probe as module
 from picogpt.kernels import softmax
 from picogpt.model import load, logits, save
 from picogpt.probe import main
+from picogpt.tasks import classifier, regression
 from picogpt.tasks import course_files as tasks
 from picogpt.tasks import features as features_module
-from picogpt.tasks.course_files import SAMPLES, load_task, prompt
+from picogpt.tasks.course_files import SAMPLES, load_task, task_text
 from picogpt.tasks.features import encode_texts, features
 from picogpt.tools.cli import call
+from picogpt.training import fit
 from picogpt.training.state import load_state
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +38,7 @@ def probe(tmp_path, monkeypatch, model_folder, capsys):
     """Call the command as the shell does: (exit code, stdout, stderr)."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setattr(regression, "PENALTIES", (1e-2, 1e-1))  # fewer take less time
 
     def probe(*argv, data=SAMPLES, out=tmp_path / "out", model=model_folder):
         flags = [f"--out={out}", *([f"--model_size={model}"] if model else [])]
@@ -54,7 +58,8 @@ def test_the_linear_probe(probe, tmp_path, model_folder):
     code, out, _ = probe("sst", "--epochs=3")
     assert code == 0
     assert out.startswith("sst by small, last-linear-layer, honest recipe, seed 0, data in ")
-    head = "epoch  train loss  train accuracy  train macro F1  dev accuracy  dev macro F1"
+    assert "\nepochs: 3, batch size: 4, learning rate: 0.02\n" in out
+    head = "epoch  train loss  train acc  train F1  dev acc  dev F1"
     table = out[out.index(head) :].splitlines()[1:4]
     assert [line.split()[0] for line in table] == ["1", "2", "3"]
     assert row(out, "majority class") == [0.2, 0.067]
@@ -75,13 +80,13 @@ def check_files(out, label, task, model_folder, course=False):
     model = load(model_folder if label == "last-linear-layer" else place)
     _, examples = load_task(task, SAMPLES)
     for split in ("dev", "test"):
-        name = f"para-{split}-output.csv" if task == "quora" else f"{label}-{task}-{split}-out.csv"
+        name = f"para-{split}-output" if task == "quora" else f"{task}-{split}-out"
         heading = "Predicted_Is_Paraphrase" if task == "quora" else "Predicted_Sentiment"
-        ids = encode_texts(model, [prompt(e.sentences, course) for e in examples[split]])
+        ids = encode_texts(model, [task_text(e.sentences, course) for e in examples[split]])
         x = features(model, ids, about["layer"], about["pool"])
         labels = (x @ head["w"] + head["b"]).argmax(axis=1)
         rows = [f"{example.id}, {label} \n" for example, label in zip(examples[split], labels)]
-        text = (out / name).read_bytes().decode()
+        text = (out / f"{label}-{name}.csv").read_bytes().decode()
         assert text == f"id \t {heading} \n" + "".join(rows)
     for picture in ("curve", "confusion"):
         xml.dom.minidom.parse(str(out / f"{label}-{task}-{picture}.svg"))
@@ -93,25 +98,27 @@ def check_files(out, label, task, model_folder, course=False):
     [
         (["cfimdb", "--mode=full"], "full-model", False),
         (["sst", "--mode=top", "--top_k_layers=1", "--pool=mean"], "top-1", False),
-        (["quora", "--mode=top", "--head=cloze", "--top_k_layers=1"], "top-1", False),
+        (["quora", "--mode=top", "--head=cloze", "--top_k_layers=1"], "top-1-cloze", False),
         (["sst", "--mode=linear", "--recipe=course"], "last-linear-layer", True),
-        (["quora", "--mode=full", "--head=cloze", "--recipe=course"], "full-model", True),
+        (["quora", "--mode=full", "--head=cloze", "--recipe=course"], "full-model-cloze", True),
     ],
 )
 def test_fine_tuning(probe, tmp_path, model_folder, argv, label, course):
     code, out, _ = probe(*argv, "--epochs=2")
     assert code == 0
     name = label + ", selected on dev" * course
-    by = "dev" if course else "held-back"
+    by = "dev" if course else "validation"
+    assert max(map(len, out.splitlines()[1:-1])) <= 100  # less those that name folders
+    assert re.search(r"^epochs: 2, batch size: \d+, learning rate: \S+$", out, re.M)
     table = [line.split() for line in out.splitlines() if re.match(r" {3,}[12] ", line)]
     assert len(table) == 2
     taken = int(re.search(r"epoch (\d) is taken, the best on the (\S+) examples", out)[1])
     assert f"the best on the {by} examples" in out
     columns = next(line for line in out.splitlines() if line.startswith("epoch  "))
     columns = [column.strip() for column in columns.split("  ")]
-    scores = [float(line[columns.index(f"{by} accuracy")]) for line in table]
+    scores = [float(line[columns.index(f"{by} acc")]) for line in table]
     assert scores[taken - 1] == max(scores)
-    dev = table[taken - 1][columns.index("dev accuracy")]
+    dev = table[taken - 1][columns.index("dev acc")]
     assert row(out, name)[0] == float(dev)
     check_files(tmp_path / "out", label, argv[0], model_folder, course)
 
@@ -122,9 +129,9 @@ def test_zero_shot_cloze_is_the_models_own_next_token(probe, model_folder, tmp_p
     assert "'y' (token 88) for yes against 'n' (token 77) for no" in out  # of words of several
     model = load(model_folder)
     _, examples = load_task("quora", SAMPLES)
-    text = (tmp_path / "out" / "para-dev-output.csv").read_text().splitlines()[1:]
-    for line, example in zip(text, examples["dev"], strict=True):
-        (ids,) = encode_texts(model, [prompt(example.sentences)])
+    path = tmp_path / "out" / "last-linear-layer-cloze-para-dev-output.csv"
+    for line, example in zip(path.read_text().splitlines()[1:], examples["dev"], strict=True):
+        (ids,) = encode_texts(model, [task_text(example.sentences)])
         scores = logits(model, ids, last_only=True)[0]
         assert line == f"{example.id}, {int(scores[88] > scores[77])} "
     assert "cloze, zero-shot" in out
@@ -132,8 +139,9 @@ def test_zero_shot_cloze_is_the_models_own_next_token(probe, model_folder, tmp_p
 
 def test_a_saved_head_classifies_a_sentence(probe, model_folder, tmp_path):
     probe("sst", "--epochs=2")
-    code, out, _ = probe("sst", "--predict=A warm , funny film .", data=None)
+    code, out, err = probe("sst", "--predict=A warm , funny film .", data=None)
     assert code == 0
+    assert err.startswith("by last-linear-layer, trained on 120 examples of sst in ")
     head, _ = load_state(tmp_path / "out" / "last-linear-layer-sst" / "head.safetensors")
     model = load(model_folder)
     x = features(model, [model.encoder.encode("A warm , funny film .")])
@@ -142,6 +150,43 @@ def test_a_saved_head_classifies_a_sentence(probe, model_folder, tmp_path):
     assert {line[6:] for line in out.splitlines()} == set(tasks.SENTIMENTS)
     code, _, err = probe("sst", "--mode=full", "--predict=fine", data=None)
     assert code == 1 and "is missing: run the same command without --predict first" in err
+
+
+def test_a_damaged_head_is_told_in_one_sentence(probe, tmp_path):
+    probe("sst", "--epochs=1")
+    path = tmp_path / "out" / "last-linear-layer-sst" / "head.safetensors"
+    good, rng = path.read_bytes(), np.random.default_rng(0)
+    for place in [*rng.integers(0, len(good), 40), *rng.integers(0, 700, 40)]:
+        damaged = bytearray(good)
+        damaged[place] ^= rng.integers(1, 256)
+        path.write_bytes(damaged)
+        code, out, err = probe("sst", "--predict=fine", data=None)
+        assert (code, out) == (1, "") and str(path) in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("at", ["save_head", "write_predictions", "matrix_chart"])
+def test_a_run_that_is_killed_while_it_writes_its_results_trains_nothing_again(
+    probe, monkeypatch, tmp_path, at
+):
+    argv = ["cfimdb", "--mode=full", "--epochs=1", "--lr=0.01"]
+    whole = probe(*argv, out=tmp_path / "whole")
+
+    def die(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, at, die)
+        assert probe(*argv)[0] == 1
+    monkeypatch.setattr(classifier, "classifier_gradients", die)
+    code, out, err = probe(*argv)
+    assert code == 0 and "goes on after step" in err
+    assert out == whole[1].replace(str(tmp_path / "whole"), str(tmp_path / "out"))
+    files = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.*")]
+    for path in files:
+        if path.name != "head.safetensors":  # which names its model's folder
+            same = (tmp_path / "whole" / path).read_bytes()
+            assert (tmp_path / "out" / path).read_bytes() == same
+    assert len(files) == len(list((tmp_path / "whole").rglob("*.*")))
 
 
 def test_predicting_needs_both_questions_and_the_heads_own_model(probe, tmp_path):
@@ -168,8 +213,6 @@ def test_the_second_run_takes_the_features_that_were_kept(probe, monkeypatch):
 def test_a_run_that_was_stopped_goes_on_to_the_same_result(probe, monkeypatch, tmp_path):
     argv = ["sst", "--mode=full", "--epochs=2"]
     whole = probe(*argv, out=tmp_path / "whole")
-    from picogpt.training import fit
-
     real = fit.adamw
 
     def interrupted(params, grads, state, *args, **options):
@@ -180,6 +223,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_result(probe, monkeypatch, t
     monkeypatch.setattr(fit, "adamw", interrupted)
     code, _, err = probe(*argv)
     assert code == 130 and "Traceback" not in err
+    assert err.splitlines()[-1] == "stopped; what is done is saved: the same command goes on"
     monkeypatch.setattr(fit, "adamw", real)
     code, out, err = probe(*argv)
     assert code == 0 and "goes on after step" in err
@@ -221,14 +265,12 @@ def test_a_run_that_was_stopped_begins_anew_with_other_labels(probe, monkeypatch
     rows = [(i, f"{i}", "good" if i % 2 else "bad", i % 2) for i in range(40)]
     for name in ("train", "dev"):
         write(tmp_path / "data", name, [(i, name + id, *row) for i, id, *row in rows])
-    from picogpt.tasks import classifier as finetune
-
     def interrupted(*args, state_path, **options):  # noqa: ARG001
         told.append(state_path)
         raise KeyboardInterrupt
 
     told = []
-    monkeypatch.setattr(finetune, "fit", interrupted)
+    monkeypatch.setattr(classifier, "fit", interrupted)
     for label in (1, 1, 0):
         write(tmp_path / "data", split, [*rows[:-1], (39, f"{split}39", "good", label)])
         assert probe("cfimdb", "--mode=full", data=tmp_path / "data")[0] == 130

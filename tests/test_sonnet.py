@@ -1,103 +1,24 @@
-"""Sonnets: what is trained, which candidate is taken, the scores, the command."""
+"""The command of the sonnets: its figures, its files, its model."""
 
 import contextlib
 import io
 import re
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
-from models import small_folder, small_model
+from models import small_folder
 
 from picogpt import sonnet
-from picogpt.model import load, loss_and_gradients
-from picogpt.sonnet import main, perplexity, print_scores, train_sonnets, write_on
+from picogpt.model import load
+from picogpt.sonnet import main, print_scores, write_on
 from picogpt.tasks.course_files import SAMPLES, SONNET_FILES, read_sonnets
-from picogpt.tasks.metrics import chrf, text_loss
+from picogpt.tasks.metrics import chrf
 from picogpt.tools.cli import call
 from picogpt.tools.tree import tree_leaves
+from picogpt.training import fit
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "cs224n"
-POEMS = ["the one\nthat is", "on and on", "in the stone\ntower", "a"]
-OPTIONS = {"epochs": 1, "batch_size": 4, "lr": 1e-2, "n_threads": 2}
-
-
-def test_the_loss_is_the_mean_over_the_tokens_of_a_batch():
-    """Of each poem between two ends of text, however the batch is shared out among threads."""
-    model = small_model()
-    ids = [[266, *model.encoder.encode(poem), 266] for poem in POEMS]
-    inputs, targets = sum((i[:-1] for i in ids), []), sum((i[1:] for i in ids), [])
-    expected, _ = loss_and_gradients(model, inputs, targets, [len(i) - 1 for i in ids])
-    history = train_sonnets(model, POEMS, dropout=0.0, **OPTIONS)
-    assert history[0]["train loss"] == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("first", [0, 1])
-def test_layers_from_the_first_on_are_trained(first, tied):
-    model = small_model(tie_word_embeddings=tied)
-    before = deepcopy(model.params)
-    train_sonnets(model, POEMS, first=first, **OPTIONS)
-    changed = {"blocks.1", "ln_f", *["blocks.0", "wte", "wpe", "lm_head"][: 4 * (first == 0)]}
-    for name in ("wte", "wpe", "ln_f", *["lm_head"] * (not tied)):
-        pairs = zip(tree_leaves(before[name]), tree_leaves(model.params[name]), strict=True)
-        assert any(not np.array_equal(*pair) for pair in pairs) == (name in changed), name
-    for i, (old, new) in enumerate(zip(before["blocks"], model.params["blocks"])):
-        same = all(map(np.array_equal, tree_leaves(old), tree_leaves(new)))
-        assert same == (f"blocks.{i}" not in changed)
-
-
-def test_a_poem_longer_than_the_context_is_cut():
-    model = small_model(n_ctx=8)
-    train_sonnets(model, ["a long poem that does not fit at all"], **OPTIONS)
-
-
-def test_training_lowers_perplexity():
-    model = small_model()
-    before = perplexity(model, POEMS)
-    train_sonnets(model, POEMS, dropout=0.0, **OPTIONS | {"epochs": 20})
-    assert perplexity(model, POEMS) < 0.7 * before
-
-
-def candidates(monkeypatch, texts):
-    """Let these be what is drawn."""
-    asked = []
-
-    def draw(model, prompts, n_tokens, **options):  # noqa: ARG001
-        asked.append((prompts, n_tokens))
-        return texts[: len(prompts)]
-
-    monkeypatch.setattr(sonnet, "generate_batch", draw)
-    return asked
-
-
-def test_of_the_candidates_the_likeliest_of_fourteen_lines_is_taken(monkeypatch):
-    model, opening = small_model(n_ctx=256), "one\ntwo\n"
-    texts = ["\n".join([word] * n) for word, n in
-             [("a", 3), ("the", 12), ("in", 12), ("on", 20), ("re", 11)]]  # fmt: skip
-    poems = ["\n".join((opening + text).split("\n")[:14]) for text in texts]
-    losses = {poem: np.divide(*text_loss(model, [poem])) for poem in poems}
-    whole = [poem for poem in poems if poem.count("\n") == 13]
-    assert len(whole) == 3  # one of them was longer
-    asked = candidates(monkeypatch, texts)
-    taken = write_on(model, opening, 5, 1.2, 0.9, np.random.default_rng(0))
-    assert taken == min(whole, key=losses.get)
-    ((prompts, n_tokens),) = asked  # one batch
-    assert prompts == [opening] * 5 and n_tokens == 256 - len(model.encoder.encode(opening))
-
-
-def test_an_empty_candidate_is_taken_last(monkeypatch):
-    candidates(monkeypatch, ["", "one", ""])
-    assert write_on(small_model(), "", 3, 1.0, 0.9, np.random.default_rng(0)) == "one"
-
-
-def test_a_poem_begins_with_its_opening_and_ends_within_the_context():
-    model = small_model(n_ctx=40)
-    rng = np.random.default_rng(0)
-    poem = write_on(model, "the one that\n", 3, 1.0, 0.9, rng)
-    assert poem.startswith("the one that")
-    assert write_on(model, "the " * 60, 1, 1.0, 0.9, rng) == ("the " * 60).rstrip()
 
 
 def test_scores_of_the_truth_and_of_nothing(capsys):
@@ -138,7 +59,7 @@ def trained(tmp_path_factory):
 def test_the_command_trains_and_shows_a_sample_after_each_epoch(trained):
     folder, out, printed = trained
     assert printed.startswith("sonnets by small, seed 0, data in ")
-    before = float(re.search(r"held-back poems before training: ([\d.]+)", printed)[1])
+    before = float(re.search(r"validation poems before training: ([\d.]+)", printed)[1])
     after = float(re.search(r"is taken: perplexity ([\d.]+)", printed)[1])
     assert after < before
     opening = read_sonnets(SAMPLES / "sonnets.txt")
@@ -200,7 +121,7 @@ def test_write_trains_where_no_model_was_trained(tmp_path, capsys):
     folder = small_folder(tmp_path / "small")
     argv = ["--write=Shall", f"--out={tmp_path / 'out'}", f"--model_size={folder}", "--epochs=1"]
     assert call(main, [*argv, f"--data={SAMPLES}"]) == 0
-    assert "perplexity of 1 held-back poems" in capsys.readouterr().out
+    assert "perplexity of 1 validation poems" in capsys.readouterr().out
 
 
 def test_early_stopping(monkeypatch, tmp_path, capsys):
@@ -221,6 +142,32 @@ def test_no_poem_and_no_model_come_from_nan(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(r"in step \d+, at a learning rate of 1e\+30: .* try a lower --lr", line)
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("at", ["write_on", "write_sonnets", "print_scores"])
+def test_a_run_that_is_stopped_while_it_writes_poems_trains_nothing_again(
+    monkeypatch, tmp_path, capsys, at
+):
+    folder, out = small_folder(tmp_path / "small", n_ctx=40), tmp_path / "out"
+    argv = [f"--out={out}", f"--model_size={folder}", f"--data={SAMPLES}", "--epochs=1"]
+    argv += ["--candidates=1"]
+    n_calls = []
+
+    def stop(*args):
+        n_calls.append(1)
+        if at == "write_on" and len(n_calls) == 1:  # the sample after the epoch
+            return write_on(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sonnet, at, stop)
+        assert call(main, argv) == 130
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == "stopped; what is done is saved: the same command goes on"
+    monkeypatch.setattr(fit, "adamw", stop)
+    assert call(main, argv) == 0
+    assert "goes on after step" in capsys.readouterr().err
+    assert not list(out.rglob("unfinished*")) and (out / "generated_sonnets.txt").exists()
 
 
 def test_usage(capsys):

@@ -10,23 +10,12 @@ from picogpt.backprop import (
 )
 from picogpt.gradients import dropout_mask, linear_backward, norm_backward
 from picogpt.kernels import layer_norm, linear
-from picogpt.model import output_matrix
 from picogpt.tasks.features import features, pooled, token_weights
+from picogpt.tasks.heads import cloze_head, new_head
 from picogpt.tasks.metrics import metrics
-from picogpt.tasks.regression import hold_back
+from picogpt.tasks.regression import validation_mask
 from picogpt.training.fit import best_of, fit, print_figures
-
-
-def new_head(n_embd, n_classes, seed):
-    """A classifier's head `{w: [n_embd, n_classes], b}` to start from, w drawn as torch does."""
-    w = np.random.default_rng(seed).uniform(-1, 1, (n_embd, n_classes)) / n_embd**0.5
-    return {"w": w.astype(np.float32), "b": np.zeros(n_classes, np.float32)}
-
-
-def cloze_head(params, answers):
-    """The model's own output as a head: what it has for the answers' tokens."""
-    w = output_matrix(params)[answers].T  # [n_embd, n_classes]
-    return {"w": np.ascontiguousarray(w), "b": np.zeros(len(answers), w.dtype)}
+from picogpt.training.frozen import trained_part
 
 
 def classifier_gradients(
@@ -62,78 +51,79 @@ def classifier_gradients(
 
 
 def train_classifier(
-    model, head, sequences, labels, *, first=0, head_only=False, hidden=None, pool="last",
-    answers=None, dropout=0.0, head_dropout=0.0, loss_per_batch=False, **fit_options,
+    model, head, sequences, labels, recipe, *, first=0, head_only=False, hidden=None, pool="last",
+    answers=None, seed=0, report=None, state_path=None, n_threads=None,
 ):
     """Train, in place, the head and the model's blocks from `first` on (0: the embeddings too).
 
     hidden, a list of `[n_tokens, n_embd]`, is what enters block `first`. With `answers`, ids of
-    tokens, the head is cloze_head and trains as a part of wte, or not at all. loss_per_batch
-    divides a batch's loss by batch_size even where fewer are left. Gives back fit's history.
+    tokens, the head is cloze_head and trains as a part of wte, or not at all. Gives back fit's
+    history; seed, report, state_path and n_threads are fit's.
     """
     params = model.params
     trained = {} if answers else {"head": head}
     if not head_only:
-        trained |= {"blocks": params["blocks"][first:], "ln_f": params["ln_f"]}
-        if first == 0:
-            trained |= {"wte": params["wte"], "wpe": params["wpe"]}
+        trained |= trained_part(params, first)
 
     def gradients(part, batch, rng):
         loss, grads = classifier_gradients(
             model, cloze_head(params, answers) if answers else head, [sequences[i] for i in part],
-            labels[part], fit_options["batch_size"] if loss_per_batch else len(batch), first=first,
+            labels[part], recipe.batch_size if recipe.loss_per_batch else len(batch), first=first,
             hidden=None if hidden is None else np.concatenate([hidden[i] for i in part]),
-            head_only=head_only, pool=pool, dropout=dropout, head_dropout=head_dropout, rng=rng,
+            head_only=head_only, pool=pool, dropout=recipe.dropout,
+            head_dropout=recipe.head_dropout, rng=rng,
         )  # fmt: skip
         if answers and "wte" in trained and "lm_head" not in params:
             grads["wte"][answers] += grads["head"]["w"].T
-        if not head_only:
-            grads["blocks"] = grads["blocks"][first:]
-        return loss, {name: grads[name] for name in trained}
+        wanted = {} if answers else {"head": grads["head"]}
+        return loss, wanted if head_only else wanted | trained_part(grads, first)
 
-    return fit(trained, gradients, len(sequences), **fit_options)
-
-
-def recipe_options(task, mode, course, n_embd):
-    """How to train a head and layers: Stanford's way, or what suits a held-back tenth."""
-    if course:
-        lr, batch_size = 1e-3 if mode == "linear" else 1e-5, 64 if task == "sst" else 8
-        options = {"epochs": 10, "lr": lr, "batch_size": batch_size, "eps": 1e-6}
-        return options | {"dropout": 0.1, "head_dropout": 0.3, "loss_per_batch": task != "quora"}
-    lr = 3e-4 if n_embd < 768 else 3e-5  # a large model has more to lose
-    options = {"epochs": 3, "lr": lr, "batch_size": 32, "warmup": 0.1, "final": 0.0}
-    if task == "cfimdb":  # 1,700 reviews: about as many steps as SST gets
-        options |= {"epochs": 5, "batch_size": 8}
-    return options | {"dropout": 0.1, "head_dropout": 0.1, "weight_decay": 0.01}
+    return fit(
+        trained, gradients, len(sequences), epochs=recipe.epochs, batch_size=recipe.batch_size,
+        lr=recipe.lr, warmup=recipe.warmup, final=recipe.final, eps=recipe.eps,
+        weight_decay=recipe.weight_decay, seed=seed, report=report, state_path=state_path,
+        n_threads=n_threads,
+    )  # fmt: skip
 
 
-def tune(model, ids, labels, n_classes, by, *, answers, hidden, pool, seed, **options):
+def fine_tune(
+    model, ids, labels, n_classes, recipe, *, chosen_by, first, head_only, hidden, pool, answers,
+    seed, state_path=None,
+):
     """Train a head together with the model: (head, history).
 
-    The best epoch is taken, `by` "dev" as the course does, or by a "held-back" tenth of the
-    training set, which is not trained on.
+    ids and labels are those of {"train", "dev"}. The best epoch is taken, by its accuracy on
+    "dev", as the course does, or on a "validation" tenth of the training set, which is not trained
+    on. The other arguments are train_classifier's.
     """
 
     def pick(rows):
         return [ids["train"][i] for i in rows], labels["train"][rows]
 
     head = new_head(model.config.n_embd, n_classes, seed)
-    held = hold_back(len(ids["train"]), seed) & (by != "dev")
-    rows = np.flatnonzero(~held)
-    checked = {"train": pick(rows[: len(held) // 10 or 1]), "dev": (ids["dev"], labels["dev"])}
-    if by != "dev":
-        checked[by] = pick(np.flatnonzero(held))
+    n_train = len(ids["train"])
+    left_out = np.zeros(n_train, bool)
+    if chosen_by == "validation":
+        left_out = validation_mask(n_train, seed)
+    rows = np.flatnonzero(~left_out)
+    measured = {"train": pick(rows[: n_train // 10 or 1]), "dev": (ids["dev"], labels["dev"])}
+    if chosen_by == "validation":
+        measured["validation"] = pick(np.flatnonzero(left_out))
+
+    def trained_head():
+        return cloze_head(model.params, answers) if answers else head
 
     def report(figures):
-        now = cloze_head(model.params, answers) if answers else head
-        for name, (sequences, true) in checked.items():
-            figures |= metrics(name, true, linear(features(model, sequences, pool=pool), **now))
-        figures["score"] = figures[f"{by} accuracy"]
+        for split, (sequences, true) in measured.items():
+            x = features(model, sequences, pool=pool)
+            figures |= metrics(split, true, linear(x, **trained_head()))
+        figures["score"] = figures[f"{chosen_by} acc"]
         print_figures(figures)
 
     history = train_classifier(
-        model, head, *pick(rows), hidden=hidden and [hidden[i] for i in rows], answers=answers,
-        pool=pool, seed=seed, report=report, **options,
-    )
-    print(f"epoch {best_of(history)['epoch']} is taken, the best on the {by} examples")
-    return cloze_head(model.params, answers) if answers else head, history
+        model, head, *pick(rows), recipe, first=first, head_only=head_only, pool=pool,
+        hidden=hidden and [hidden[i] for i in rows], answers=answers, seed=seed, report=report,
+        state_path=state_path,
+    )  # fmt: skip
+    print(f"epoch {best_of(history)['epoch']} is taken, the best on the {chosen_by} examples")
+    return trained_head(), history

@@ -50,7 +50,7 @@ TASKS = {
     ),
     "quora": Task(
         "quora-{}.csv", ("sentence1", "sentence2"), "is_duplicate", ("no", "yes"),
-        "Predicted_Is_Paraphrase", "para-{split}-output.csv", True,
+        "Predicted_Is_Paraphrase", "{mode}-para-{split}-output.csv", True,
     ),
 }  # fmt: skip
 
@@ -214,7 +214,7 @@ def read_label(text, task, path, line):
         ) from None
 
 
-def prompt(sentences, course=False):
+def task_text(sentences, course=False):
     """What the model reads of an example: the sentence, or both questions in one cloze prompt.
 
     The same for every split: the course's starter code asks differently in training and in test.

@@ -25,8 +25,11 @@ def encode_texts(model, texts):
     """The token ids of every text: of an empty one <|endoftext|>, of a long one the last n_ctx."""
     if isinstance(texts, str):
         raise TextError("encode_texts takes a list of texts, not one")
+    from tqdm import tqdm
+
     n_ctx = model.config.n_ctx
-    sequences = [prompt_ids(model, text) for text in texts]
+    bar = tqdm(texts, "encoding", unit=" texts", disable=None, leave=False)
+    sequences = [prompt_ids(model, text) for text in bar]
     if n_long := sum(len(ids) > n_ctx for ids in sequences):
         said = f"{n_long} of {len(texts)} texts are longer than the model's {n_ctx} positions"
         print(f"{said}: their ends are read.", file=sys.stderr)
@@ -150,7 +153,7 @@ def compute_batches(model, sequences, batches, layer, pool, cache, executor, fol
     if left and not isinstance(executor, ThreadPoolExecutor):  # threads share our memory
         f, source = remote_activations, remote_source(model, folder)
     calls = {i: (*source, [sequences[j] for j in batches[i]], layer, pool) for i in left}
-    with tqdm(total=len(sequences), unit=" texts", disable=None) as bar:
+    with tqdm(total=len(sequences), desc="features", unit=" texts", disable=None) as bar:
         bar.update(len(sequences) - sum(len(batches[i]) for i in left))
         for i, array in run_all(executor, f, calls):
             if not np.isfinite(array).all():

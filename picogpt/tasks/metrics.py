@@ -8,7 +8,7 @@ import numpy as np
 
 from picogpt.backprop import softmax_cross_entropy_in_place
 from picogpt.generation import prompt_ids
-from picogpt.model import logits
+from picogpt.model import logits as next_token_logits
 from picogpt.tools.errors import NotFiniteError
 
 CHRF_ORDER, CHRF_BETA = 6, 2  # sacrebleu's defaults
@@ -38,25 +38,25 @@ def macro_f1(labels, predictions):
     return float(np.mean(2 * hits[present] / said_or_true[present]))
 
 
-def predicted_classes(scores):
+def predicted_classes(logits):
     """The likeliest class of each row of logits `[n, n_classes]`: `[n]`.
 
     Raises NotFiniteError where a logit is NaN or infinite: argmax would call such a row class 0.
     """
-    if not np.isfinite(scores).all():
+    if not np.isfinite(logits).all():
         raise NotFiniteError("a prediction is not a number")
-    return scores.argmax(axis=-1)
+    return logits.argmax(axis=-1)
 
 
-def metrics(name, labels, scores):
-    """Accuracy and macro F1 of logits `[n, n_classes]`, under the name of the split.
+def metrics(split, labels, logits):
+    """Accuracy ("train acc") and macro F1 ("train F1") of logits `[n, n_classes]` of a split.
 
     Raises NotFiniteError where a logit is NaN or infinite.
     """
-    predictions = predicted_classes(scores)
+    predictions = predicted_classes(logits)
     return {
-        f"{name} accuracy": accuracy(labels, predictions),
-        f"{name} macro F1": macro_f1(labels, predictions),
+        f"{split} acc": accuracy(labels, predictions),
+        f"{split} F1": macro_f1(labels, predictions),
     }
 
 
@@ -119,8 +119,8 @@ def text_loss(model, chunks, special_tokens=False):
     for window, n_new in windows(chain([start], ids), model.config.n_ctx):
         n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
         if n_new:
-            scores = logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
-            loss += softmax_cross_entropy_in_place(scores, window[-n_new:])
+            logits = next_token_logits(model, window[:-1])[-n_new:]  # [n_new, n_vocab]
+            loss += softmax_cross_entropy_in_place(logits, window[-n_new:])
             n_tokens += n_new
     if not math.isfinite(loss):
         raise NotFiniteError(f"{model.name} gives a text the loss {loss}, which is no number")

@@ -7,8 +7,10 @@ import numpy as np
 
 from picogpt.backprop import softmax_cross_entropy_in_place
 from picogpt.kernels import linear
+from picogpt.tasks.metrics import metrics
+from picogpt.tasks.recipes import regression_recipe
 from picogpt.tools.errors import DataError
-from picogpt.training.fit import fit
+from picogpt.training.fit import fit, print_figures
 
 PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 N_WORDS = 5000  # of a bag: the most frequent ones
@@ -17,16 +19,16 @@ WIDEST = 2048  # features whose principal axes are found in a second; a bag of w
 
 # loss = mean of -log softmax(x w + b)_label + penalty/2 |w|^2. With d = (softmax - 1[label]) / n:
 # dw = x^T d + penalty w, db = sum of d.
-def softmax_regression(
-    x, labels, n_classes, penalty, *, epochs=40, batch_size=None, lr=2e-2, seed=0, report=None
-):
+def softmax_regression(x, labels, n_classes, penalty, recipe=None, *, seed=0, report=None):
     """The head {w, b} that predicts labels `[n]` from rows x `[n, n_in]`, and fit's history.
 
     It minimises the mean cross-entropy + penalty/2 |w|^2 by AdamW, whose own decay is 0, along the
     principal axes of x: turning x leaves |w| and the loss as they are, but AdamW, which has a step
     size for every weight, goes straight to the optimum where features don't depend on each other.
-    report(head, figures) is called after each epoch.
+    The recipe, where none is given, is regression_recipe. report(head, figures) is called after
+    each epoch.
     """
+    recipe = recipe or regression_recipe(len(x))
     shape = x.shape[1], n_classes
     turned = {"w": np.zeros(shape, np.float32), "b": np.zeros(n_classes, np.float32)}
     axes = None
@@ -36,7 +38,8 @@ def softmax_regression(
         x = x @ axes
 
     def head():
-        return turned | ({} if axes is None else {"w": axes @ turned["w"]})
+        w = turned["w"] if axes is None else axes @ turned["w"]
+        return {"w": w, "b": turned["b"]}
 
     def gradients(part, batch, rng):  # noqa: ARG001 - nothing is random
         rows, share = x[part].astype(np.float32), len(part) / len(batch)
@@ -47,30 +50,54 @@ def softmax_regression(
         return loss, {"w": rows.T @ d + share * penalty * turned["w"], "b": d.sum(axis=0)}
 
     history = fit(
-        turned, gradients, len(x), epochs=epochs, lr=lr, final=0.0, seed=seed, n_threads=1,
-        batch_size=batch_size or max(4, len(x) // 64),
+        turned, gradients, len(x), epochs=recipe.epochs, batch_size=recipe.batch_size,
+        lr=recipe.lr, final=recipe.final, seed=seed, n_threads=1,
         report=report and (lambda figures: report(head(), figures)),
     )  # fmt: skip
     return head(), history
 
 
-def hold_back(n, seed):
+def linear_probe(x, labels, n_classes, recipe, seed):
+    """Train a linear head on frozen features, {split: `[n, n_embd]`}: (head, history).
+
+    They are standardised on the training set; the head that is given back takes them as they are.
+    """
+    mean, std = x["train"].mean(axis=0), x["train"].std(axis=0)
+    std[std == 0] = 1
+    z = {split: (x[split] - mean) / std for split in ("train", "dev")}
+    penalty = choose_penalty(z["train"], labels["train"], n_classes, seed)
+    print(f"penalty {penalty:g}, the best on a validation tenth of the training set")
+
+    def report(head, figures):
+        for split in z:
+            figures |= metrics(split, labels[split], linear(z[split], **head))
+        print_figures(figures)
+
+    head, history = softmax_regression(
+        z["train"], labels["train"], n_classes, penalty, recipe, seed=seed, report=report
+    )
+    w = head["w"] / std[:, None]
+    return {"w": w, "b": head["b"] - mean @ w}, history
+
+
+def validation_mask(n, seed):
     """A tenth of n training examples, at random, to choose by: a mask `[n]`."""
     if n < 2:
-        raise DataError("one training example is too few: some are held back to choose by")
+        raise DataError("one training example is too few: some are needed to choose by")
     return np.random.default_rng(seed).permutation(n) < max(1, n // 10)
 
 
 def choose_penalty(x, labels, n_classes, seed):
-    """The penalty whose head, trained on the rest, predicts a held-back tenth best."""
-    held = hold_back(len(x), seed)
+    """The penalty whose head, trained on the rest, predicts a validation tenth best."""
+    valid = validation_mask(len(x), seed)
+    recipe = regression_recipe(np.count_nonzero(~valid)).with_values(epochs=10)
     losses = []
     for penalty in PENALTIES:
         head, _ = softmax_regression(
-            x[~held], labels[~held], n_classes, penalty, epochs=10, seed=seed
+            x[~valid], labels[~valid], n_classes, penalty, recipe, seed=seed
         )
-        logits = linear(x[held].astype(np.float32), **head)
-        losses.append(softmax_cross_entropy_in_place(logits, labels[held]))
+        logits = linear(x[valid].astype(np.float32), **head)
+        losses.append(softmax_cross_entropy_in_place(logits, labels[valid]))
     return PENALTIES[int(np.argmin(losses))]
 
 

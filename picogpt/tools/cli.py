@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import textwrap
+from contextlib import contextmanager
 from difflib import get_close_matches
 from keyword import iskeyword
 from types import NoneType
@@ -140,6 +141,18 @@ def convert(name, text, kind):
         return value
     except (KeyError, ValueError):
         raise UsageError(f"--{name} must be {wanted}, not {text!r}") from None
+
+
+@contextmanager
+def goes_on_when_stopped(saved=True):
+    """On Ctrl-C within, say on stderr that nothing is lost, where that is so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if saved:
+            said = "\nstopped; what is done is saved: the same command goes on"
+            print(said, end="", file=sys.stderr)  # `call` ends the line
+        raise
 
 
 def at_least(minimum, **values):

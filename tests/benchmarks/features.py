@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np  # noqa: E402
 
 import picogpt  # noqa: E402
-from picogpt.tasks.course_files import load_task, prompt  # noqa: E402
+from picogpt.tasks.course_files import load_task, task_text  # noqa: E402
 from picogpt.tasks.features import encode_texts, features  # noqa: E402
 from picogpt.tools.cores import blas_kernel  # noqa: E402
 
@@ -56,7 +56,7 @@ def main():
     torch.set_num_threads(N_THREADS)
     model, gpt2 = picogpt.load(args.model), GPT2Model.from_pretrained(args.model).eval()
     _, examples = load_task("sst", args.data)
-    sequences = encode_texts(model, [prompt(row.sentences, False) for row in examples["dev"]])
+    sequences = encode_texts(model, [task_text(row.sentences, False) for row in examples["dev"]])
     runs = {
         "picoGPT": lambda: features(model, sequences),
         "transformers": lambda: padded_features(gpt2, sequences),

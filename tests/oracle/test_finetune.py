@@ -8,7 +8,9 @@ from oracles import oracle
 from picogpt.checkpoint.weights import checkpoint_tree
 from picogpt.model import load
 from picogpt.optim import learning_rate
-from picogpt.tasks.classifier import new_head, train_classifier
+from picogpt.tasks.classifier import train_classifier
+from picogpt.tasks.heads import new_head
+from picogpt.tasks.recipes import Recipe
 from picogpt.tools.tree import tree_leaves
 
 torch = oracle("torch")
@@ -88,8 +90,9 @@ def test_losses_and_weights_are_torchs(tmp_path, first, pool):
     expected, trained = theirs(folder, head, pool, first, epsilon)
     model = load(folder)
     history = train_classifier(
-        model, head, *data(), first=first, pool=pool, epochs=EPOCHS, batch_size=BATCH, lr=LR,
-        seed=SEED, warmup=0.1, final=0.0, eps=epsilon, weight_decay=DECAY,
+        model, head, *data(),
+        Recipe(EPOCHS, BATCH, LR, warmup=0.1, final=0.0, eps=epsilon, weight_decay=DECAY),
+        first=first, pool=pool, seed=SEED,
     )  # fmt: skip
     np.testing.assert_allclose([row["train loss"] for row in history], expected, rtol=1e-4)
     assert expected[-1] < 0.97 * expected[0]

@@ -7,7 +7,7 @@ from oracles import oracle
 
 from picogpt.backprop import softmax_cross_entropy_in_place
 from picogpt.kernels import linear
-from picogpt.tasks.course_files import SAMPLES, load_task, prompt
+from picogpt.tasks.course_files import SAMPLES, load_task, task_text
 from picogpt.tasks.features import encode_texts, features
 from picogpt.tasks.regression import PENALTIES, bag_of_words, softmax_regression
 
@@ -44,6 +44,6 @@ def test_on_a_models_features_and_on_a_bag_of_words(penalty):
     model = small_model(n_ctx=128, n_embd=96)
     _, examples = load_task("sst", SAMPLES)
     labels = np.array([example.label for example in examples["train"]])
-    x = features(model, encode_texts(model, [prompt(e.sentences) for e in examples["train"]]))
+    x = features(model, encode_texts(model, [task_text(e.sentences) for e in examples["train"]]))
     check(StandardScaler().fit_transform(x).astype(np.float32), labels, penalty)
     check(bag_of_words(examples["train"], [])[0], labels, penalty)

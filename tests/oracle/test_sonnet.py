@@ -7,8 +7,9 @@ from oracles import oracle
 
 from picogpt.checkpoint.weights import checkpoint_tree
 from picogpt.model import load
-from picogpt.sonnet import train_sonnets
 from picogpt.tasks.course_files import SAMPLES, read_sonnets
+from picogpt.tasks.recipes import Recipe
+from picogpt.tasks.sonnets import train_sonnets
 from picogpt.tools.tree import tree_leaves
 
 torch = oracle("torch")
@@ -56,10 +57,8 @@ def test_losses_and_weights_are_torchs(tmp_path, first):
     end = model.encoder.end_of_text
     texts = [[end, *model.encoder.encode(poem), end][: 1 + 64] for poem in poems]
     expected, trained = theirs(folder, texts, first)
-    history = train_sonnets(
-        model, poems, first=first, dropout=0.0, epochs=EPOCHS, batch_size=BATCH, lr=LR, seed=SEED,
-        eps=1e-6,
-    )  # fmt: skip
+    recipe = Recipe(EPOCHS, BATCH, LR, eps=1e-6)
+    history = train_sonnets(model, poems, recipe, first=first, seed=SEED)
     np.testing.assert_allclose([row["train loss"] for row in history], expected, rtol=1e-4)
     assert expected[-1] < expected[0]
     state = trained.transformer.state_dict()

@@ -8,16 +8,11 @@ from models import random_params, small_config, small_model
 
 from picogpt.kernels import hidden_states, layer_norm, linear, softmax
 from picogpt.model import Model
-from picogpt.tasks import classifier as finetune
-from picogpt.tasks.classifier import (
-    classifier_gradients,
-    cloze_head,
-    new_head,
-    recipe_options,
-    train_classifier,
-    tune,
-)
+from picogpt.tasks import classifier as module
+from picogpt.tasks.classifier import classifier_gradients, fine_tune, train_classifier
 from picogpt.tasks.features import features
+from picogpt.tasks.heads import cloze_head, new_head
+from picogpt.tasks.recipes import Recipe, course_recipe
 from picogpt.tools.tree import tree_leaves, tree_map
 from picogpt.training.fit import best_of
 
@@ -115,8 +110,10 @@ def test_a_cloze_head_trains_as_a_part_of_wte(monkeypatch):
         trained.update(params)
         return gradients(np.arange(n), np.arange(n), np.random.default_rng(0))
 
-    monkeypatch.setattr(finetune, "fit", fit)
-    loss, grads = train_classifier(model, None, SEQUENCES, labels, answers=answers, batch_size=4)
+    monkeypatch.setattr(module, "fit", fit)
+    loss, grads = train_classifier(
+        model, None, SEQUENCES, labels, Recipe(1, 4, 0.0), answers=answers
+    )
     assert loss == pytest.approx(loss_of(), rel=1e-10)
     assert "head" not in trained and trained["wte"] is model.params["wte"]
     check(loss_of, {"wte": model.params["wte"]}, {"wte": grads["wte"]}, n_places=10)
@@ -125,8 +122,7 @@ def test_a_cloze_head_trains_as_a_part_of_wte(monkeypatch):
     assert all(map(np.array_equal, tree_leaves(before), tree_leaves(model.params)))
 
 
-def options(**changes):
-    return {"epochs": 2, "batch_size": 3, "lr": 1e-2, "seed": 0, "n_threads": 1, **changes}
+RECIPE = Recipe(epochs=2, batch_size=3, lr=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +141,9 @@ def test_what_is_to_be_trained_is_trained_and_nothing_else(first, head_only, cha
         return tree | {f"blocks.{i}": block for i, block in enumerate(model.params["blocks"])}
 
     before = deepcopy(parts())
-    train_classifier(model, head, SEQUENCES, LABELS, first=first, head_only=head_only, **options())
+    train_classifier(
+        model, head, SEQUENCES, LABELS, RECIPE, first=first, head_only=head_only, n_threads=1
+    )
     for name, part in parts().items():
         equal = all(map(np.array_equal, tree_leaves(before[name]), tree_leaves(part)))
         assert equal == (name not in changed), name
@@ -157,8 +155,8 @@ def test_a_batch_may_be_divided_by_its_full_size():
     for per_batch in (False, True):
         model, head = small_model(), new_head(24, 3, 0)
         history = train_classifier(
-            model, head, SEQUENCES, LABELS, head_only=True, loss_per_batch=per_batch,
-            **options(epochs=1, lr=0.0),
+            model, head, SEQUENCES, LABELS, Recipe(1, 3, 0.0, loss_per_batch=per_batch),
+            head_only=True, n_threads=1,
         )  # fmt: skip
         losses.append(history[0]["train loss"])
     order = np.random.default_rng([0, 0]).permutation(4)
@@ -170,10 +168,8 @@ def test_a_batch_may_be_divided_by_its_full_size():
 def test_dropout_depends_on_the_seed_alone():
     def trained(seed):
         model, head = small_model(), new_head(24, 3, 0)
-        train_classifier(
-            model, head, SEQUENCES, LABELS, dropout=0.3, head_dropout=0.3,
-            **options(epochs=1, batch_size=4, seed=seed),
-        )  # fmt: skip
+        recipe = Recipe(1, 4, 1e-2, dropout=0.3, head_dropout=0.3)
+        train_classifier(model, head, SEQUENCES, LABELS, recipe, seed=seed, n_threads=1)
         return head["w"]
 
     np.testing.assert_array_equal(trained(0), trained(0))
@@ -205,45 +201,48 @@ def task(n=60):
     return ids, labels
 
 
-def test_tune_learns_and_takes_the_epoch_that_is_best_on_what_is_held_back(capsys):
+HOW = {
+    "first": 0, "head_only": False, "hidden": None, "pool": "last", "answers": None, "seed": 0,
+}  # fmt: skip
+
+
+def test_fine_tuning_learns_and_takes_the_epoch_that_is_best_in_validation(capsys):
     model = small_model()
     ids, labels = task()
     ids, labels = {"train": ids, "dev": ids[:10]}, {"train": labels, "dev": labels[:10]}
-    head, history = tune(
-        model, ids, labels, 2, "held-back", answers=None, hidden=None, pool="last", seed=0,
-        epochs=3, batch_size=8, lr=3e-3,
-    )  # fmt: skip
+    head, history = fine_tune(
+        model, ids, labels, 2, Recipe(3, 8, 3e-3), chosen_by="validation", **HOW
+    )
     assert history[-1]["train loss"] < 0.5 * history[0]["train loss"]
-    assert history[0]["score"] == history[0]["held-back accuracy"]
-    assert history[-1]["dev accuracy"] == 1
+    assert history[0]["score"] == history[0]["validation acc"]
+    assert history[-1]["dev acc"] == 1
     best = best_of(history)
     scores = linear(features(model, ids["dev"]), **head)
-    assert (scores.argmax(axis=1) == labels["dev"]).mean() == best["dev accuracy"]
-    assert "the best on the held-back examples" in capsys.readouterr().out
+    assert (scores.argmax(axis=1) == labels["dev"]).mean() == best["dev acc"]
+    assert "the best on the validation examples" in capsys.readouterr().out
 
 
-def test_by_dev_nothing_is_held_back(monkeypatch):
+def test_by_dev_all_examples_are_trained_on(monkeypatch):
     seen = {}
 
-    def train(model, head, ids, labels, **options):  # noqa: ARG001
+    def train(model, head, ids, labels, recipe, **how):  # noqa: ARG001
         seen["n"] = len(ids)
         return [{"epoch": 1}]
 
-    monkeypatch.setattr(finetune, "train_classifier", train)
+    monkeypatch.setattr(module, "train_classifier", train)
     ids, labels = task()
     ids, labels = {"train": ids, "dev": ids}, {"train": labels, "dev": labels}
-    same = {"answers": None, "hidden": None, "pool": "last", "seed": 0}
-    tune(small_model(), ids, labels, 2, "dev", **same)
+    fine_tune(small_model(), ids, labels, 2, RECIPE, chosen_by="dev", **HOW)
     assert seen["n"] == 60
-    tune(small_model(), ids, labels, 2, "held-back", **same)
+    fine_tune(small_model(), ids, labels, 2, RECIPE, chosen_by="validation", **HOW)
     assert seen["n"] == 54
 
 
 @pytest.mark.parametrize("task", ["sst", "cfimdb", "quora"])
 def test_the_courses_recipe(task):
-    full = recipe_options(task, "full", True, 768)
-    assert full == {
-        "epochs": 10, "lr": 1e-5, "batch_size": 64 if task == "sst" else 8, "eps": 1e-6,
-        "dropout": 0.1, "head_dropout": 0.3, "loss_per_batch": task != "quora",
-    }  # fmt: skip
-    assert recipe_options(task, "linear", True, 768) == full | {"lr": 1e-3}
+    full = course_recipe(task, "full")
+    assert full == Recipe(
+        epochs=10, lr=1e-5, batch_size=64 if task == "sst" else 8, eps=1e-6, dropout=0.1,
+        head_dropout=0.3, loss_per_batch=task != "quora",
+    )  # fmt: skip
+    assert course_recipe(task, "linear") == full._replace(lr=1e-3)

@@ -17,9 +17,9 @@ from picogpt.tasks.course_files import (
     find_data,
     load_sonnets,
     load_task,
-    prompt,
     read_examples,
     read_sonnets,
+    task_text,
     write_predictions,
     write_sonnets,
 )
@@ -149,13 +149,13 @@ def test_a_task_without_its_test_file_has_an_empty_test_set(tmp_path):
 
 
 def test_prompts():
-    assert prompt(["It 's Fine ."]) == "It 's Fine ."
-    assert prompt(["It 's Fine ."], course=True) == "it 's fine ."
+    assert task_text(["It 's Fine ."]) == "It 's Fine ."
+    assert task_text(["It 's Fine ."], course=True) == "it 's fine ."
     ask = "\nAre these questions asking the same thing?\n"
     two = ["What's  up, Bob?", "Who?Me."]
-    assert prompt(two) == f'Question 1: "What\'s  up, Bob?"\nQuestion 2: "Who?Me."{ask}'
+    assert task_text(two) == f'Question 1: "What\'s  up, Bob?"\nQuestion 2: "Who?Me."{ask}'
     course = f'Question 1: "what \'s up , bob ?"\nQuestion 2: "who ?me ."{ask}'
-    assert prompt(two, course=True) == course
+    assert task_text(two, course=True) == course
 
 
 def test_predictions_are_written_as_the_course_writes_them(tmp_path):

@@ -1,4 +1,4 @@
-"""Softmax regression by hand against Newton's method; what is held back; bags of words."""
+"""Softmax regression by hand against Newton's method; validation; bags of words."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,12 @@ import pytest
 from picogpt.kernels import softmax
 from picogpt.tasks import regression
 from picogpt.tasks.course_files import Example
-from picogpt.tasks.regression import bag_of_words, choose_penalty, hold_back, softmax_regression
+from picogpt.tasks.regression import (
+    bag_of_words,
+    choose_penalty,
+    softmax_regression,
+    validation_mask,
+)
 from picogpt.tools.errors import DataError
 
 
@@ -75,20 +80,20 @@ def test_a_class_that_never_occurs_gets_nothing():
     assert (x @ head["w"] + head["b"]).argmax(axis=1).max() == 1
 
 
-def test_a_tenth_is_held_back():
-    held = hold_back(95, seed=3)
-    assert held.sum() == 9 and len(held) == 95
-    np.testing.assert_array_equal(held, hold_back(95, seed=3))
-    assert (held != hold_back(95, seed=4)).any()
-    assert hold_back(5, seed=0).sum() == 1
+def test_a_tenth_is_for_validation():
+    valid = validation_mask(95, seed=3)
+    assert valid.sum() == 9 and len(valid) == 95
+    np.testing.assert_array_equal(valid, validation_mask(95, seed=3))
+    assert (valid != validation_mask(95, seed=4)).any()
+    assert validation_mask(5, seed=0).sum() == 1
     with pytest.raises(DataError, match="too few"):
-        hold_back(1, seed=0)
+        validation_mask(1, seed=0)
 
 
-def test_the_penalty_is_chosen_by_the_held_back_tenth_alone(monkeypatch):
+def test_the_penalty_is_chosen_by_the_validation_tenth_alone(monkeypatch):
     """Whatever a head was trained on, it is judged by rows that it has not seen."""
     x, labels = data()
-    held, real = hold_back(len(x), 0), regression.softmax_regression
+    valid, real = validation_mask(len(x), 0), regression.softmax_regression
     seen = []
 
     def spy(rows, *args, **options):
@@ -99,7 +104,7 @@ def test_the_penalty_is_chosen_by_the_held_back_tenth_alone(monkeypatch):
     assert choose_penalty(x, labels, 3, seed=0) in regression.PENALTIES
     assert len(seen) == len(regression.PENALTIES)
     for rows in seen:
-        np.testing.assert_array_equal(rows, x[~held])
+        np.testing.assert_array_equal(rows, x[~valid])
 
 
 def test_noise_asks_for_a_larger_penalty_than_a_clear_signal():

@@ -1,0 +1,74 @@
+"""A classifier's head {w: [n_embd, n_classes], b: [n_classes]}: a new one, and its file."""
+
+import json
+
+import numpy as np
+
+from picogpt.model import output_matrix
+from picogpt.tasks.features import fingerprint
+from picogpt.tools.errors import CheckpointError
+from picogpt.training.state import load_state, save_state
+
+# what a head's file tells of it, and what that must be
+FACTS = {
+    "task": str,
+    "checkpoint": str,  # the fingerprint of the model that it belongs to
+    "model": str,  # the folder of that model
+    "layer": int | None,
+    "pool": str,
+    "course": bool,  # whether texts are written as the course writes them
+    "trained_on": str,  # in words
+    "checksum": str,
+}
+
+
+def new_head(n_embd, n_classes, seed):
+    """A head to start from, w random and uniform as torch's nn.Linear has it."""
+    w = np.random.default_rng(seed).uniform(-1, 1, (n_embd, n_classes)) / n_embd**0.5
+    return {"w": w.astype(np.float32), "b": np.zeros(n_classes, np.float32)}
+
+
+def cloze_head(params, answers):
+    """The model's own output as a head: what it has for the answers' tokens."""
+    w = output_matrix(params)[answers].T  # [n_embd, n_classes]
+    return {"w": np.ascontiguousarray(w), "b": np.zeros(len(answers), w.dtype)}
+
+
+def save_head(path, head, facts):
+    """Write a head and what there is to tell of it, {name: value} as FACTS has them."""
+    save_state(path, head, facts | {"checksum": checksum(head, facts)})
+
+
+def load_head(path, task, n_classes):
+    """Read what save_head wrote: (head, facts).
+
+    Raises CheckpointError where the file is damaged or holds another task's head.
+    """
+    head, facts = load_state(path)
+    damaged = f"{path} is damaged: delete it, and run the same command without --predict"
+    if not isinstance(facts, dict) or facts.keys() != FACTS.keys():
+        raise CheckpointError(damaged)
+    if not all(isinstance(facts[name], kind) for name, kind in FACTS.items()):
+        raise CheckpointError(damaged)
+    kept = {name: value for name, value in facts.items() if name != "checksum"}
+    if not is_head(head, n_classes) or checksum(head, kept) != facts["checksum"]:
+        raise CheckpointError(damaged)
+    if facts["task"] != task:
+        raise CheckpointError(f"{path} is a head for {facts['task']}, not for {task}")
+    return head, facts
+
+
+def is_head(head, n_classes):
+    """Whether a tree from a file is a head for so many classes, of finite numbers."""
+    if not isinstance(head, dict) or head.keys() != {"w", "b"}:
+        return False
+    w, b = head["w"], head["b"]
+    if not (isinstance(w, np.ndarray) and isinstance(b, np.ndarray)):
+        return False
+    shapes_fit = w.ndim == 2 and w.shape[1] == n_classes and b.shape == (n_classes,)
+    return shapes_fit and bool(np.isfinite(w).all() and np.isfinite(b).all())
+
+
+def checksum(head, facts):
+    """A hash of all that a head's file says."""
+    return fingerprint(json.dumps(facts, sort_keys=True).encode(), head)
