@@ -55,9 +55,11 @@ def call(command, argv):
             command(**parse(command, argv))
         print(end="", flush=True)  # if nobody reads on, as in `| head`, it shows here
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
-        print(file=sys.stderr)  # the shell's next prompt starts on a line of its own
+        print(file=sys.stderr)  # what follows ^C starts on a line of its own
+        if interrupt.args:  # where the work is, and how it goes on
+            print(interrupt, file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader has left, and knows it
         return 1
@@ -145,14 +147,14 @@ def convert(name, text, kind):
 
 @contextmanager
 def goes_on_when_stopped(saved=True):
-    """On Ctrl-C within, say on stderr that nothing is lost, where that is so."""
+    """After Ctrl-C within, the command says that nothing is lost, where that is so."""
     try:
         yield
-    except KeyboardInterrupt:
-        if saved:
-            said = "\nstopped; what is done is saved: the same command goes on"
-            print(said, end="", file=sys.stderr)  # `call` ends the line
-        raise
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args or not saved:
+            raise
+        said = "stopped; what is done is saved: the same command goes on"
+        raise KeyboardInterrupt(said) from None
 
 
 def at_least(minimum, **values):

@@ -5,7 +5,6 @@ ends as one that never stopped. Numbers that are not finite stop it: nothing is 
 """
 
 import math
-import sys
 import time
 
 import numpy as np
@@ -95,11 +94,13 @@ def train_steps(
     With a path, a checkpoint goes there every SAVE_SECONDS, in the end, on Ctrl-C, which waits for
     the step's end, and as asked whenever there is a score; after_saving() is called then. Raises
     NotFiniteError where the loss, a parameter or a score is no longer finite: what was saved before
-    stays. Raises KeyboardInterrupt after Ctrl-C.
+    stays. Raises KeyboardInterrupt after Ctrl-C, with a
+    sentence to print where the run was saved.
     """
     from tqdm import tqdm
 
-    bar = tqdm(total=n_steps, initial=progress.step, unit=" steps", disable=None, leave=False)
+    size = {"total": n_steps, "initial": progress.step, "unit": " steps"}
+    bar = tqdm(desc="training", disable=None, leave=False, **size)
     quiet = np.errstate(all="ignore")  # what is not finite is told in a sentence
     saved_at = time.monotonic()
     with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar, quiet:
@@ -125,10 +126,8 @@ def train_steps(
                     after_saving()
                 saved_at = time.monotonic()
             if pressed:
-                if path:
-                    said = f"stopped after step {progress.step} and saved: the same command goes on"
-                    print(said, file=sys.stderr)
-                raise KeyboardInterrupt
+                said = f"stopped after step {progress.step} and saved: the same command goes on"
+                raise KeyboardInterrupt(*[said] if path else [])
 
 
 def check_finite(loss, params):

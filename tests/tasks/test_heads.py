@@ -17,7 +17,7 @@ def test_a_head_comes_back(tmp_path):
     path, head = tmp_path / "head.safetensors", new_head(24, 5, seed=0)
     save_head(path, head, FACTS)
     got, facts = load_head(path, "sst", 5)
-    assert facts.items() >= FACTS.items()
+    assert facts == FACTS
     np.testing.assert_array_equal(got["w"], head["w"])
     np.testing.assert_array_equal(got["b"], head["b"])
 
@@ -31,18 +31,18 @@ def test_a_head_comes_back(tmp_path):
         ({}, {"course": None}), ({}, {"model": 5}), ({}, {"more": 1}),
     ],
 )  # fmt: skip
-def test_what_is_no_head_is_refused_even_with_a_right_checksum(tmp_path, changes, facts):
+def test_what_is_no_head_is_refused(tmp_path, changes, facts):
     path = tmp_path / "head.safetensors"
     save_head(path, new_head(24, 5, seed=0) | changes, FACTS | facts)
-    with pytest.raises(CheckpointError, match="is damaged: delete it"):
+    with pytest.raises(CheckpointError, match="holds no head of sst: delete it"):
         load_head(path, "sst", 5)
 
 
-def test_a_head_of_another_task_or_without_a_checksum_is_refused(tmp_path):
+def test_a_head_of_another_task_is_refused(tmp_path):
     path, head = tmp_path / "head.safetensors", new_head(24, 2, seed=0)
     save_head(path, head, FACTS | {"task": "cfimdb"})
     with pytest.raises(CheckpointError, match="is a head for cfimdb, not for quora"):
         load_head(path, "quora", 2)
-    save_state(path, head, FACTS)
-    with pytest.raises(CheckpointError, match="is damaged"):
+    save_state(path, head, {})
+    with pytest.raises(CheckpointError, match="holds no head of cfimdb: delete it"):
         load_head(path, "cfimdb", 2)
