@@ -1,7 +1,8 @@
 """Train GPT-2 on text, from nothing or from a checkpoint: python -m picogpt.train."""
 
-import json
 import re
+import sys
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Literal
@@ -10,18 +11,24 @@ from zlib import crc32
 import numpy as np
 
 from picogpt.checkpoint.config import Config
-from picogpt.model import Model, load, save
+from picogpt.checkpoint.weights import into_memory
+from picogpt.model import Model, load
 from picogpt.tokenizer.learn_merges import train_encoder
 from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.cores import cores
-from picogpt.tools.errors import DataError, UsageError
-from picogpt.tools.files import read_json, write_text
+from picogpt.tools.errors import CheckpointError, DataError, UsageError
+from picogpt.tools.files import locked
 from picogpt.training.data import encode_files, find_files
-from picogpt.training.loop import BEST, Recipe, Text, init_params, train
-from picogpt.training.state import state_meta
+from picogpt.training.loop import Recipe, Text, init_params, train
+from picogpt.training.run_folder import (
+    begin_or_go_on,
+    flags_before,
+    is_own_file,
+    steps_when_finished,
+)
 
-TOKENS = "tokens-{}.npy"  # the ids of --data's parts, of the finish and of --valid: kept
+WARMUP = 100  # steps, where there are a thousand or more
 NEW_MODEL = {"n_layer": 6, "n_embd": 320, "n_head": 5, "n_ctx": 256}  # where no size is asked for
 
 
@@ -49,7 +56,7 @@ def main(
     learning_rate: float = 1e-3,
     muon_rate: float = 1e-2,
     beta2: float = 0.99,
-    warmup: int = 100,
+    warmup: int | None = None,
     decay_share: float | None = None,
     weight_decay: float = 0.1,
     max_norm: float = 1.0,
@@ -63,7 +70,9 @@ def main(
     """Train a GPT-2 on text files and write a model folder that Hugging Face's transformers loads.
 
     From nothing, with a tokenizer learned from the same files, or from the model that model_size
-    names. Stopped by Ctrl-C or killed, the same command goes on from its last checkpoint.
+    names. Stopped by Ctrl-C or killed, the same command goes on from its last checkpoint, also with
+    another n_steps: one that is reached already ends the run as it stands. All the while the folder
+    holds the best model so far on the text that is held back.
 
     Args:
         data: text files in UTF-8: a folder, a pattern, or several with commas between.
@@ -83,7 +92,7 @@ def main(
         n_head: attention heads of a new model, which divide the width; without it 5.
         n_ctx: tokens of a training window, and the context of a new model; without it 256, or all
             that model_size has.
-        n_steps: steps of the optimizer.
+        n_steps: steps of the optimizer; the learning rate follows this length.
         batch_size: windows a step.
         accumulate: compute each thread's share of a batch in this many parts, to save memory.
         optimizer: adamw, or muon for the matrices of the blocks beside AdamW for the rest: a step
@@ -92,9 +101,8 @@ def main(
         muon_rate: Muon's peak.
         beta2: AdamW's memory of the gradients' size, 0 to 1; nearer to 1 with small batches, so
             that it reaches over as many tokens: 0.99 for 16 windows is 0.9975 for 4.
-        warmup: steps until the peak is reached.
-        decay_share: stay at the peak, and fall in a line to 0 in this last share of the steps;
-            before the fall begins, a stopped run may go on with another n_steps.
+        warmup: steps until the peak is reached; without it 100, a tenth of n_steps at most.
+        decay_share: stay at the peak, and fall in a line to 0 in this last share of the steps.
         weight_decay: the optimizer's decay of matrices.
         max_norm: clip the gradients to this global norm.
         dropout: share of activations dropped in the trained layers.
@@ -118,45 +126,93 @@ def main(
     if beta2 >= 1 or not (decay_share is None or 0 < decay_share <= 1):
         raise UsageError("--beta2 must be below 1, --decay_share above 0 and at most 1")
     counts = parse_shares(shares, data, valid)
-    valid_files = find_files(valid) if valid else []
-    parts = [without(find_files(p), valid_files) for p in (data.split(",") if shares else [data])]
-    finish_files = without(find_files(finish_with), valid_files) if finish_with else []
+    valid_files = find_data(valid, out) if valid else []
+    patterns = data.split(",") if shares else [data]
+    parts = [without(find_data(pattern, out), valid_files) for pattern in patterns]
+    finish_files = without(find_data(finish_with, out), valid_files) if finish_with else []
     files = [file for part in parts for file in part]
+    vocab_files = without(find_data(vocab_from, out), valid_files) if vocab_from else files
     model = load(model_size, models_dir) if model_size else None
     own = {name: getattr(model.config, name) for name in NEW_MODEL} if model else None
     sizes = sizes_for(flags, own)
     if top_k_layers and top_k_layers > sizes["n_layer"]:
         raise UsageError(f"{model.name} has only {sizes['n_layer']} layers")
-    flags |= sizes | {"n_threads": n_threads or min(cores(), batch_size), "text in the files": 0}
-    vocab_files = dict.fromkeys(without(find_files(vocab_from or data), valid_files))
+    flags |= sizes | {"n_threads": n_threads or threads_before(out, batch_size)}
+    flags["text in the files"] = 0
     for file in (*files, *finish_files, *valid_files, *(vocab_files if vocab_from else [])):
         flags["text in the files"] = crc32(file.read_bytes(), flags["text in the files"])
-    goes_on = same_run(out, flags)
-    if model is None:
-        if not (goes_on and (out / "merges.txt").exists()):
-            encoder = train_encoder(vocab_files, vocab_size, special_tokens=not no_special_tokens)
-            save_encoder(encoder, out)
-        model = new_model(load_encoder(out), sizes, seed)
-    flags["first_trained_block"] = sizes["n_layer"] - (top_k_layers or sizes["n_layer"])
-    recipe = Recipe(**{field.name: flags[field.name] for field in fields(Recipe)})
+    with locked(out):
+        said = {name: str(value) for name, value in flags.items()}
+        goes_on = begin_or_go_on(out, said, model and model.folder)
+        done = steps_when_finished(out)
+        if done is not None and done >= n_steps:
+            load(out)  # raises an error where it is damaged
+            print(f"{out} holds the model of {done} steps: it is finished")
+            return
+        if done is not None:
+            model = load(out)  # the best of those steps
+        if model is None:
+            if not (goes_on and (out / "merges.txt").exists()):
+                encoder = train_encoder(
+                    dict.fromkeys(vocab_files), vocab_size, special_tokens=not no_special_tokens
+                )
+                save_encoder(encoder, out)
+            model = new_model(load_encoder(out), sizes, seed)
+        into_memory(model.params)  # they may be mapped from the file that is replaced later
+        flags["first_trained_block"] = sizes["n_layer"] - (top_k_layers or sizes["n_layer"])
+        flags["warmup"] = warmup_steps(warmup, n_steps)
+        recipe = Recipe(**{field.name: flags[field.name] for field in fields(Recipe)})
 
-    def encoded(files, name):
-        return encode_files(model.encoder, files, out / TOKENS.format(name), not no_special_tokens)
+        def encoded(files, name):
+            return encode_files(model.encoder, files, out / name, not no_special_tokens)
 
-    first = [encoded(part, f"data-{i}") for i, part in enumerate(parts)]
-    finish = encoded(finish_files, "finish") if finish_files else None
-    held_back = encoded(valid_files, "valid") if valid_files else None
-    newline = model.encoder.encode("\n")[-1] if by_line else None
-    main_texts, finish_texts, valid_text = texts(
-        first, counts, finish, held_back, sizes["n_ctx"], newline
-    )
+        names = [f"tokens-{i}.npy" for i in range(len(parts))] if shares else ["tokens.npy"]
+        first = [encoded(part, name) for part, name in zip(parts, names)]
+        finish = encoded(finish_files, "finish.npy") if finish_files else None
+        held_back = encoded(valid_files, "valid.npy") if valid_files else None
+        newline = model.encoder.encode("\n")[-1] if by_line else None
+        main_texts, finish_texts, valid_text = texts(
+            first, counts, finish, held_back, sizes["n_ctx"], newline
+        )
 
-    def texts_at(step):
-        return main_texts if step < round(n_steps * (1 - finish_share)) else finish_texts
+        def texts_at(step):
+            return main_texts if step < round(n_steps * (1 - finish_share)) else finish_texts
 
-    train(model, texts_at, valid_text, out, recipe)
-    save(model, out, np.float16 if half else np.float32)
+        train(model, texts_at, valid_text, out, recipe, np.float16 if half else np.float32)
     print(f"{out} holds the model; its loss over time is in {out / 'curve.svg'}")
+
+
+def find_data(patterns, out):
+    """The text files that are asked for, less those that training itself wrote.
+
+    Raises DataError where there is none.
+    """
+    files = [file for file in find_files(patterns) if not is_own_file(file, out)]
+    if not files:
+        raise DataError(f'"{patterns}" holds no text but what training wrote')
+    return files
+
+
+def threads_before(out, batch_size):
+    """How many parts a batch has: those of the run that may go on, else one for each core."""
+    with suppress(CheckpointError, ValueError):
+        before = int((flags_before(out) or {}).get("n_threads", "none"))
+        if 0 < before <= batch_size:
+            return before
+    return min(cores(), batch_size)
+
+
+def warmup_steps(asked, n_steps):
+    """The steps of warm-up: WARMUP, but a tenth of all at most, unless it is asked for."""
+    if asked is not None:
+        if asked >= n_steps:
+            said = f"--warmup {asked} doesn't end before --n_steps {n_steps}"
+            print(f"{said}: the learning rate never reaches its peak", file=sys.stderr)
+        return asked
+    if n_steps < 10 * WARMUP:
+        said = f"warm-up in {n_steps // 10} steps, a tenth of all (--warmup sets another number)"
+        print(said, file=sys.stderr)
+    return min(WARMUP, n_steps // 10)
 
 
 def parse_shares(shares, data, valid):
@@ -173,40 +229,6 @@ def parse_shares(shares, data, valid):
     if not valid:
         raise UsageError("--shares needs --valid: files to watch the loss on")
     return [int(word) for word in words]
-
-
-def same_run(out, flags):
-    """Whether the folder holds this very run already; if not, begin it: write the flags down.
-
-    Raises UsageError where it holds the checkpoint of another one.
-    """
-    path = out / "run.json"
-    flags = {name: str(value) for name, value in flags.items()}
-    before = read_json(path) if path.exists() else {}
-    changed = [name for name in flags if flags[name] != before.get(name)]
-    if before and changed and (out / "checkpoint.safetensors").exists():
-        if changed == ["n_steps"] and may_change_length(out, flags, int(before["n_steps"])):
-            write_text(path, json.dumps(flags, indent=2) + "\n")
-            return True
-        said = f"{out} holds a run with another {', '.join(changed)}"
-        raise UsageError(f"{said}: choose another --out, or delete it")
-    if not changed:
-        return True
-    out.mkdir(parents=True, exist_ok=True)
-    kept = (out / name for name in ("checkpoint.safetensors", BEST, "log.jsonl"))
-    for stale in (*kept, *out.glob(TOKENS.format("*"))):
-        stale.unlink(missing_ok=True)
-    write_text(path, json.dumps(flags, indent=2) + "\n")
-    return False
-
-
-def may_change_length(out, flags, n_steps_before):
-    """Whether nothing that the run has done so far depends on its number of steps: a plateau."""
-    if flags["decay_share"] == "None":
-        return False
-    last = max(float(flags[name]) for name in ("decay_share", "finish_share"))
-    n_steps = min(int(flags["n_steps"]), n_steps_before)
-    return state_meta(out / "checkpoint.safetensors")["step"] <= n_steps * (1 - last)
 
 
 def sizes_for(flags, own=None):

@@ -141,7 +141,9 @@ def written_beside(path):
             yield part
             if renamed:
                 part.chmod(mode)  # safetensors writes files that only their owner may read
-                put_in_place(part, target)
+                make_ready(part, target)
+                rename(part, target)
+                sync(target.parent)
             else:
                 with part.open("rb") as source, path.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
@@ -152,8 +154,8 @@ def written_beside(path):
         raise OutputError(f"{path} can't be written ({reason})") from error
 
 
-def put_in_place(part, path):
-    """Rename a finished file to `path`, with the mode and owner of the one that it replaces."""
+def make_ready(part, path):
+    """Give a finished file the mode and owner of `path`, if it exists, and sync it to the disk."""
     with suppress(FileNotFoundError):
         old = path.stat()
         if hasattr(os, "chown"):
@@ -161,15 +163,18 @@ def put_in_place(part, path):
                 os.chown(part, old.st_uid, old.st_gid)
         part.chmod(old.st_mode)
     sync(part)
+
+
+def rename(part, path):
+    """Rename a file, patiently: on Windows a viewer or a virus scanner may look at the old one."""
     for wait in (*RENAME_WAITS, None):
         try:
             part.replace(path)
-            break
-        except PermissionError:  # Windows: a viewer or a virus scanner may look at the old file
+            return
+        except PermissionError:
             if wait is None:
                 raise
             time.sleep(wait)
-    sync(path.parent)
 
 
 def sync(path):
@@ -203,21 +208,29 @@ def written_together(folder, last, outdated=()):
             names = [part.name for part in parts if not same_file(part, folder)]
             if len(names) + len(old_names) > 1:
                 names = [name for name in names if name != last] + [last]
-                if not (folder / last).is_symlink():
-                    (folder / last).unlink(missing_ok=True)
+            for name in names:
+                make_ready(made / name, folder / name)
+            if last in names and not (folder / last).is_symlink():
+                (folder / last).unlink(missing_ok=True)
             for name in old_names:
                 (folder / name).unlink()
             for name in names:
-                if (folder / name).is_symlink():
-                    with written_beside(folder / name) as part:
-                        shutil.copyfile(made / name, part)
-                else:
-                    put_in_place(made / name, folder / name)
+                place(made / name, folder / name)
+            sync(folder)
     except PicoGPTError:
         raise
     except OSError as error:
         said = f"{error.filename or folder} can't be written ({error.strerror})"
         raise OutputError(said) from error
+
+
+def place(part, path):
+    """Rename a file to `path`; where that is a link, it is written through."""
+    if path.is_symlink():
+        with written_beside(path) as beside:
+            shutil.copyfile(part, beside)
+    else:
+        rename(part, path)
 
 
 def same_file(part, folder):

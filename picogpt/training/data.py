@@ -2,7 +2,10 @@
 
 import codecs
 import glob
+import os
 import re
+import zlib
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from picogpt.tools.errors import DataError
 from picogpt.tools.files import written_beside
 
 CHUNK_BYTES = 2**20
+N_CRC = 4  # bytes of a CRC-32
 # up to the last space that follows a word; without any, to the last such end of a line
 LAST_GAP = re.compile(r".*\S(?= )|.*\S(?=[\r\n])", re.DOTALL)
 
@@ -69,19 +73,35 @@ def encode_files(encoder, files, path, special_tokens=True):
 
     <|endoftext|> in a file, which many corpora have between documents, is the token itself, as are
     the tokenizer's other special tokens; with special_tokens False they are plain text.
-    Kept at `path`, a .npy file, from which it is mapped into memory; where that is there already,
-    nothing is encoded. Raises DataError for a file that can't be read.
+    Kept at `path`, a .npy file with a checksum behind its numbers, from which it is mapped into
+    memory; where that is there already, and sound, nothing is encoded. Raises DataError for a file
+    that can't be read, OutputError where `path` can't be written.
     """
     from tqdm import tqdm
 
-    if not Path(path).exists():
-        dtype = np.uint16 if encoder.n_vocab <= 2**16 else np.uint32
-        start = [] if encoder.end_of_text is None else [encoder.end_of_text]
-        pieces = []
-        for file in tqdm(files, "encoding", unit="file", disable=None):
-            pieces.append(np.array(start, dtype))
-            for text in read_chunks(file):
-                pieces.append(np.array(encoder.encode(text, special_tokens), dtype))
-        with written_beside(path) as partial, partial.open("wb") as file:
+    if (ids := kept_ids(path)) is not None:
+        return ids
+    dtype = np.uint16 if encoder.n_vocab <= 2**16 else np.uint32
+    start = [] if encoder.end_of_text is None else [encoder.end_of_text]
+    pieces = []
+    for file in tqdm(files, "encoding", unit="file", disable=None):
+        pieces.append(np.array(start, dtype))
+        for text in read_chunks(file):
+            pieces.append(np.array(encoder.encode(text, special_tokens), dtype))
+    with written_beside(path) as partial:
+        with partial.open("wb") as file:
             np.save(file, np.concatenate(pieces))
+        with partial.open("r+b") as file:
+            crc = zlib.crc32(np.memmap(file, mode="r"))
+            file.seek(0, os.SEEK_END)
+            file.write(crc.to_bytes(N_CRC, "little"))
     return np.load(path, mmap_mode="r")
+
+
+def kept_ids(path):
+    """The ids in a file that encode_files wrote; None where it is missing or damaged."""
+    with suppress(OSError, ValueError):
+        data = np.memmap(path, mode="r")
+        if zlib.crc32(data[:-N_CRC]).to_bytes(N_CRC, "little") == data[-N_CRC:].tobytes():
+            return np.load(path, mmap_mode="r")
+    return None

@@ -6,27 +6,23 @@ and moves the weights a little against the gradient of the mean loss (Radford et
 run that was stopped goes on with the very numbers that it would have had.
 """
 
-import json
 import math
 import sys
-import time
 from dataclasses import dataclass
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
 from picogpt import backprop, optim
 from picogpt.checkpoint.weights import checkpoint_tree
-from picogpt.model import logits
-from picogpt.tools.files import write_text
-from picogpt.tools.svg import line_chart
+from picogpt.model import logits, save
+from picogpt.tools.errors import NotFiniteError
 from picogpt.tools.tree import tree_map
-from picogpt.training.parallel import summed_over_threads
-from picogpt.training.state import deferred_interrupt, load_state, save_state, state_meta
+from picogpt.training.log import Log
+from picogpt.training.resumable import Progress, train_steps
+from picogpt.training.run_folder import CHECKPOINT, CURVE, LOG
+from picogpt.training.state import load_meta, save_state
 
-BEST = "best.safetensors"  # the weights of the lowest loss on held-back text
-SAVE_SECONDS = 300  # from one checkpoint to the next
 VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
 
 
@@ -104,6 +100,8 @@ def valid_loss(model, n_ctx, text):
         loss += backprop.softmax_cross_entropy_in_place(logits(model, window[:-1]), window[1:])
         n_tokens += len(window) - 1
         n_bytes += len(model.encoder.decode_bytes(window[1:].tolist()))
+    if not math.isfinite(loss):
+        raise NotFiniteError(f"the loss on held-back text is {loss}")
     return loss / n_tokens, loss / math.log(2) / n_bytes
 
 
@@ -142,6 +140,16 @@ class Recipe:
     first_trained_block: int
     n_ctx: int  # tokens of a window
 
+    def rate(self, step):
+        """AdamW's learning rate in a step."""
+        return self.learning_rate * self.share_of_peak(step)
+
+    def share_of_peak(self, step):
+        """How much of its peak any learning rate has in a step, from 0 to 1."""
+        return optim.learning_rate(
+            step, 1.0, self.n_steps, self.warmup, final=0.0, decay_share=self.decay_share
+        )
+
 
 def train_step(model, state, windows, step, recipe, summed):
     """One step of training, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
@@ -166,96 +174,89 @@ def train_step(model, state, windows, step, recipe, summed):
 
 def update(params, grads, state, step, recipe, each):
     """Move the parameters against their gradients, as the recipe's optimizer does."""
-    rate = optim.learning_rate(
-        step, 1.0, recipe.n_steps, recipe.warmup, final=0.0, decay_share=recipe.decay_share
-    )
+    share = recipe.share_of_peak(step)
     decay = {"weight_decay": recipe.weight_decay, "each": each}
     if recipe.optimizer == "muon":
         matrices, grads = optim.split_for_muon(grads)
-        optim.muon(params, matrices, state, rate * recipe.muon_rate, **decay)
+        optim.muon(params, matrices, state, share * recipe.muon_rate, **decay)
     optim.adamw(
-        params, grads, state, rate * recipe.learning_rate, (0.9, recipe.beta2),
+        params, grads, state, share * recipe.learning_rate, (0.9, recipe.beta2),
         decays=optim.decay_mask(params), **decay,
     )  # fmt: skip
 
 
-def train(model, texts_at, valid, out, recipe):
-    """Train a model, in place, from the checkpoint in `out` where there is one.
+def train(model, texts_at, valid, out, recipe, dtype=np.float32):
+    """Train a model, in place, from the checkpoint in `out` where there is one, and save it there.
 
     texts_at(step) is the list of Texts that a step reads from; `valid` is one that is held back.
-    Into the folder `out` go checkpoint.safetensors every
-    SAVE_SECONDS, best.safetensors, log.jsonl and curve.svg; the model that is left is the best one
-    on `valid`. Raises KeyboardInterrupt, after saving, when Ctrl-C was
-    pressed.
+    What is saved in the end, and at every checkpoint, as
+    dtype, is the model of the lowest loss on `valid` so far. run_folder.py tells what else is in
+    the folder. Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, NotFiniteError
+    where the loss becomes NaN or infinite: the best model before is saved then.
     """
-    from tqdm import tqdm
-
-    path = out / "checkpoint.safetensors"
-    state, step = optim.new_state(model.params), 0
-    tree = {"params": model.params, "m": state["m"], "v": state["v"]}
-    if path.exists():
-        kept, meta = load_state(path)
-        tree_map(np.copyto, tree, kept)
-        del kept  # three times the weights' memory
-        state["step"] = step = meta["step"]
-    best = state_meta(out / BEST) if step and (out / BEST).exists() else None
-    log_path = out / "log.jsonl"
-    log = open_log(log_path, step)
+    checkpoint = out / CHECKPOINT
+    progress = Progress(model.params)
+    go_on(progress, checkpoint)
+    log = Log(out / LOG, progress.step)
     valid_every = max(1, recipe.n_steps // 50)
-    saved = time.monotonic()
-    bar = tqdm(total=recipe.n_steps, initial=step, unit="step", disable=None)
-    with deferred_interrupt() as pressed, summed_over_threads(recipe.n_threads) as summed, bar, log:
-        while step < recipe.n_steps:
-            started = time.monotonic()
-            windows = batch_at(
-                step, texts_at(step), recipe.n_ctx, recipe.batch_size, recipe.seed
-            )
-            loss = train_step(model, state, windows, step, recipe, summed)
-            step += 1
-            speed = round(windows[:, 1:].size / (time.monotonic() - started))
-            entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
-            if step % valid_every == 0 or step == recipe.n_steps:
-                found = valid_loss(model, recipe.n_ctx, valid)
-                entry["valid_loss"], entry["bits_per_byte"] = found
-                best = keep_best(model, best, step, found[0], out)
-            print(json.dumps(entry), file=log, flush=True)  # at once, so that a plot can follow
-            bar.update()
-            bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s")
-            if pressed or step == recipe.n_steps or time.monotonic() - saved > SAVE_SECONDS:
-                save_state(path, tree, {"step": step})
-                draw_curve(log_path, out / "curve.svg")
-                saved = time.monotonic()
-            if pressed:
-                print(f"stopped after step {step}: the same command goes on", file=sys.stderr)
-                raise KeyboardInterrupt
-    if best and best["step"] != step:
-        print(f"the loss on held-back text was lowest after step {best['step']}", file=sys.stderr)
-        tree_map(np.copyto, model.params, load_state(out / BEST)[0])
+
+    def take_step(step, state, summed):
+        windows = batch_at(step, texts_at(step), recipe.n_ctx, recipe.batch_size, recipe.seed)
+        return train_step(model, state, windows, step, recipe, summed)
+
+    def after_step(loss, seconds, bar):
+        step, speed = progress.step, round(recipe.batch_size * recipe.n_ctx / seconds)
+        entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
+        score = None
+        if step % valid_every == 0 or step == recipe.n_steps:
+            entry["valid_loss"], entry["bits_per_byte"] = valid_loss(model, recipe.n_ctx, valid)
+            score = -entry["valid_loss"]
+        log.append(entry)
+        bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s", refresh=False)
+        return score
+
+    def save_model():
+        scored = progress.best_score is not None
+        save(model._replace(params=progress.best) if scored else model, out, dtype)
+        log.draw(out / CURVE)
+
+    try:
+        train_steps(
+            progress, take_step, recipe.n_steps, after_step=after_step, rate=recipe.rate,
+            n_threads=recipe.n_threads, path=checkpoint, after_saving=save_model,
+        )  # fmt: skip
+    except NotFiniteError as error:
+        hint = "try a lower --learning_rate, a longer --warmup or a smaller --max_norm"
+        log.draw(out / CURVE)
+        if progress.best_score is None:
+            raise NotFiniteError(f"{error}; {hint}") from None
+        save_model()
+        kept = f"{out} holds the model of step {progress.best_step}, the best before"
+        raise NotFiniteError(f"{error}; {hint}, with another --out ({kept})") from None
+    if progress.step > recipe.n_steps:
+        print(f"it ends as it stands after step {progress.step}", file=sys.stderr)
+    if progress.scored_step < progress.step:  # where it ends before its time
+        loss, _ = valid_loss(model, recipe.n_ctx, valid)
+        progress.note_score(-loss)
+    progress.take_best()
+    save_model()
+    values = {"best_step": progress.best_step, "best_score": progress.best_score}
+    save_state(checkpoint, {}, {"step": progress.step, "finished": True} | values)
+    if progress.best_step < progress.step:
+        said = f"the loss on held-back text was lowest after step {progress.best_step}"
+        print(f"{said} of {progress.step}: the model is of that step")
 
 
-def keep_best(model, best, step, loss, out):
-    """Write the weights to `out` if they have the lowest loss so far; the best {step, loss}."""
-    if best and best["loss"] <= loss:
-        return best
-    best = {"step": step, "loss": loss}
-    save_state(out / BEST, model.params, best)
-    return best
+def go_on(progress, checkpoint):
+    """Take what a run has come to from its checkpoint, if there is one, and tell.
 
-
-def open_log(path, n_steps):
-    """Open a log of one JSON object a step, to write on after its first n_steps: those stay."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    write_text(path, "".join(line + "\n" for line in lines[:n_steps]))
-    return path.open("a", encoding="utf-8", newline="\n")
-
-
-def draw_curve(log_path, path):
-    """Draw the training loss, a mean of every 1 % of the steps, and the validation loss."""
-    entries = [json.loads(line) for line in log_path.read_text(encoding="utf-8").splitlines()]
-    size = max(1, len(entries) // 100)
-    groups = [entries[i : i + size] for i in range(0, len(entries), size)]
-    series = {
-        "training": [(group[-1]["step"], fmean(e["loss"] for e in group)) for group in groups],
-        "validation": [(e["step"], e["valid_loss"]) for e in entries if "valid_loss" in e],
-    }
-    line_chart(path, series, "loss while training", "step", "nats per token")
+    That of a finished run has no moments of AdamW any more: they begin anew, at the best model.
+    """
+    if not checkpoint.exists():
+        return
+    values = load_meta(checkpoint)
+    if values.pop("finished", False):
+        vars(progress).update(values)
+    else:
+        progress.restore(checkpoint)
+    print(f"{checkpoint.parent} goes on after step {progress.step}", file=sys.stderr)

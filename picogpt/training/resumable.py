@@ -33,6 +33,7 @@ class Progress:
         self.step = 0  # how many are done
         self.best_step = 0
         self.best_score = None  # until there is one
+        self.scored_step = 0  # the last one that had a score
         self.notes = notes or {}
 
     def trees(self):
@@ -47,6 +48,7 @@ class Progress:
             "updates": self.state["step"],
             "best_step": self.best_step,
             "best_score": self.best_score,
+            "scored_step": self.scored_step,
             "notes": self.notes,
         }
         save_state(path, self.trees(), values)
@@ -70,6 +72,7 @@ class Progress:
         """
         if not math.isfinite(score):
             raise NotFiniteError(f"the score is {score}")
+        self.scored_step = self.step
         if self.best_score is None or score > self.best_score:
             self.best_score, self.best_step = score, self.step
             tree_map(np.copyto, self.best, self.params)
@@ -91,8 +94,8 @@ def train_steps(
     with the progress bar; it gives a score, the higher the better, or None. rate(step) is the
     learning rate, to be told where something goes wrong.
 
-    With a path, a checkpoint goes there every SAVE_SECONDS, in the end, on Ctrl-C, which waits for
-    the step's end, and as asked whenever there is a score; after_saving() is called then. Raises
+    With a path, a checkpoint goes there every SAVE_SECONDS, on Ctrl-C, which waits for the step's
+    end, and as asked whenever there is a score; after_saving() is called then. Raises
     NotFiniteError where the loss, a parameter or a score is no longer finite: what was saved before
     stays. Raises KeyboardInterrupt after Ctrl-C, with a
     sentence to print where the run was saved.
@@ -118,9 +121,8 @@ def train_steps(
                 where = f"step {progress.step}, at a learning rate of {rate(progress.step - 1):g}"
                 raise NotFiniteError(f"{error} in {where}: training stops here") from None
             bar.update()
-            due = progress.step == n_steps or time.monotonic() > saved_at + SAVE_SECONDS
-            due = due or pressed or (save_with_score and score is not None)
-            if path and due:
+            due = pressed or (save_with_score and score is not None)
+            if path and (due or time.monotonic() > saved_at + SAVE_SECONDS):
                 progress.save(path)
                 if after_saving:
                     after_saving()

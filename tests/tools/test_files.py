@@ -219,21 +219,21 @@ def group(folder, text, names=("a", "b", "last")):
 def test_a_group_killed_half_way_leaves_no_mixture(tmp_path, monkeypatch, n_done):
     group(tmp_path, "old")
     write_text(tmp_path / "older", "older")
-    done, put_in_place = [], files.put_in_place
+    done, rename = [], files.rename
 
     def killed(part, path):
         if path.parent == tmp_path:
             if len(done) == n_done:
                 raise KeyboardInterrupt
             done.append(path.name)
-        put_in_place(part, path)
+        rename(part, path)
 
-    monkeypatch.setattr(files, "put_in_place", killed)
+    monkeypatch.setattr(files, "rename", killed)
     if n_done < 3:
         with pytest.raises(KeyboardInterrupt):
             group(tmp_path, "new")
         assert not (tmp_path / "last").exists()
-    monkeypatch.setattr(files, "put_in_place", put_in_place)
+    monkeypatch.setattr(files, "rename", rename)
     group(tmp_path, "new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
         ["a", "b", "last"], "new"

@@ -1,0 +1,105 @@
+"""The folder of a training run: what is kept there, whose it is, and when a run may go on in it.
+
+run.json: the flags of the run: the same command goes on.
+log.jsonl: a JSON object for each step; curve.svg is drawn of it.
+checkpoint.safetensors: all that the next step depends on; in the end only how far the run came.
+tokens.npy (or tokens-0.npy, ...), finish.npy, valid.npy: the texts as token ids.
+model.safetensors, config.json and the tokenizer's files: the best model so far.
+"""
+
+import json
+import re
+import sys
+
+from picogpt.tokenizer.tokenizer_files import OTHER_FILES
+from picogpt.tools.errors import CheckpointError, UsageError
+from picogpt.tools.files import read_json, write_text
+from picogpt.training.state import load_meta
+
+RUN, CHECKPOINT, LOG, CURVE = "run.json", "checkpoint.safetensors", "log.jsonl", "curve.svg"
+TOKENS = re.compile(r"(tokens(-\d+)?|finish|valid)\.npy")
+TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
+MODEL = ("model.safetensors", "config.json", "generation_config.json", *TOKENIZER)
+MAY_CHANGE = {  # while a run goes on: what that means
+    "n_steps": "from here on the learning rate follows the new length",
+    "n_threads": "the numbers differ in their last bits",
+    "half": "the weights that are written are rounded so",
+}
+
+
+def has_own_name(file):
+    """Whether a file is called like one that a training run writes."""
+    return file.name in (RUN, CHECKPOINT, LOG, CURVE, *MODEL) or bool(TOKENS.fullmatch(file.name))
+
+
+def is_own_file(file, out):
+    """Whether a training run wrote a file, the one in `out` or another: then it is no data."""
+    is_run = file.parent.resolve() == out.resolve() or (file.parent / RUN).exists()
+    return is_run and has_own_name(file)
+
+
+def flags_before(out):
+    """The flags of the run that the folder holds; None where there is no run.
+
+    Raises CheckpointError where run.json is damaged.
+    """
+    path = out / RUN
+    if not path.exists():
+        return None
+    hint = f"it says what {out} was trained with: put it back, or choose another --out"
+    try:
+        flags = read_json(path)
+    except CheckpointError:
+        raise CheckpointError(f"{path} is damaged; {hint}") from None
+    if "n_steps" not in flags:
+        raise CheckpointError(f"{path} is not what training writes; {hint}")
+    return flags
+
+
+def begin_or_go_on(out, flags, start_folder=None):
+    """Whether the folder holds this very run already; if not, begin it: write the flags down.
+
+    `flags` are texts; `start_folder` is that of the model to start from, which may be `out` itself.
+    Raises UsageError where the folder holds another run or files that are of none, CheckpointError
+    where its run.json is damaged. A run that was stopped before it saved anything is replaced.
+    """
+    before = flags_before(out)
+    if before is None:
+        refuse_foreign_files(out, start_folder)
+    changed = [name for name in flags if before and flags[name] != before.get(name)]
+    another = [name for name in changed if name not in MAY_CHANGE]
+    has_result = any((out / name).exists() for name in (CHECKPOINT, MODEL[0]))
+    if another and has_result:
+        said = f"{out} holds a run with another {', '.join(another)}"
+        raise UsageError(f"{said}: choose another --out, or delete it")
+    if another:
+        for file in filter(has_own_name, list(out.iterdir())):
+            file.unlink()
+    elif has_result:
+        for name in changed:
+            said = f"{out} goes on with --{name} {flags[name]} in place of {before[name]}"
+            print(f"{said}: {MAY_CHANGE[name]}", file=sys.stderr)
+    if changed or before is None:
+        write_text(out / RUN, json.dumps(flags, indent=2) + "\n")
+    return before is not None and not another
+
+
+def refuse_foreign_files(out, start_folder):
+    """Raise UsageError where a folder without a run has files of the names that a run writes."""
+    allowed = ()
+    if start_folder is not None and start_folder.resolve() == out.resolve():
+        allowed = (*MODEL, *OTHER_FILES)
+    for file in sorted(out.iterdir()):
+        if (has_own_name(file) or file.name in OTHER_FILES) and file.name not in allowed:
+            said = f"{out} holds {file.name}, but no {RUN}: no training that can go on wrote it"
+            raise UsageError(f"{said}; choose another --out")
+
+
+def steps_when_finished(out):
+    """How many steps the finished run in the folder has done; None while it is unfinished.
+
+    Raises CheckpointError where the checkpoint is damaged.
+    """
+    path = out / CHECKPOINT
+    values = load_meta(path) if path.exists() else {}
+    return values["step"] if values.get("finished") else None
