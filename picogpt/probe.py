@@ -30,7 +30,7 @@ from picogpt.tasks.regression import (
 from picogpt.tasks.workers import processes
 from picogpt.tools.cli import at_least, goes_on_when_stopped, run
 from picogpt.tools.errors import CheckpointError, DataError, UsageError
-from picogpt.tools.files import cache_folder
+from picogpt.tools.files import cache_folder, locked
 from picogpt.tools.svg import line_chart, matrix_chart
 
 MODES = {"linear": "last-linear-layer", "top": "top-{}", "full": "full-model"}  # in files' names
@@ -121,7 +121,6 @@ def classify(job, model, examples, data, compute):
         "model": str(model.folder.absolute()), "layer": job.layer, "pool": job.pool,
         "course": job.course, "trained_on": describe(job, model, examples, data),
     }  # fmt: skip
-    job.place.mkdir(parents=True, exist_ok=True)
     run_id = fingerprint(repr((job, recipe, facts, ids["train"], ids["dev"])).encode(), labels)
     state_path = job.place / f"unfinished-{run_id[:12]}.safetensors"
     head, history = train_head(job, model, ids, labels, recipe, compute, state_path)
@@ -302,6 +301,7 @@ def main(
     print(f"{task} by {model.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
     keep = features_folder(cache_dir)
     with (
+        locked(job.place),
         goes_on_when_stopped(mode != "linear" or keep is not None),
         processes(workers) if workers > 1 else nullcontext() as executor,
     ):

@@ -1,5 +1,6 @@
 """Teach a model Shakespeare's sonnets and let it finish some: python -m picogpt.sonnet."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from picogpt.tasks.sonnets import (
 )
 from picogpt.tools.cli import at_least, goes_on_when_stopped, run
 from picogpt.tools.errors import UsageError
+from picogpt.tools.files import locked
 from picogpt.training.fit import best_of, print_figures
 
 N_SHOWN = 3  # lines of a validation poem, which a sample after each epoch begins with
@@ -53,7 +55,6 @@ def fine_tune(model, poems, place, first, recipe, seed):
 
     run_id = fingerprint(repr((first, seed, recipe, poems)).encode(), model.params)
     state_path = place / f"unfinished-{run_id[:12]}.safetensors"
-    place.mkdir(parents=True, exist_ok=True)
     history = train_sonnets(
         model, rest, recipe, first=first, seed=seed, report=report, state_path=state_path
     )
@@ -136,7 +137,7 @@ def main(
     if trained and model_size:
         raise UsageError(f"--write uses {place}, trained before: leave --model_size out")
     state_path = None
-    with goes_on_when_stopped(not trained):
+    with nullcontext() if trained else locked(place), goes_on_when_stopped(not trained):
         if not trained:
             model = load(model_size, models_dir)
             if top_k_layers and top_k_layers > model.config.n_layer:

@@ -304,6 +304,21 @@ def test_odd_texts_are_classified_like_any_other(probe, tmp_path):
     assert not (tmp_path / "out" / "last-linear-layer-cfimdb-test-out.csv").exists()
 
 
+def test_a_folder_belongs_to_one_run_at_a_time(probe, tmp_path):
+    place = tmp_path / "out" / "last-linear-layer-sst"
+    script = "import sys; from picogpt.tools.files import locked\n"
+    script += "with locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, place], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as other:  # fmt: skip
+        other.stdout.readline()
+        code, _, err = probe("sst", "--epochs=1")
+        other.communicate()
+    assert code == 1 and f"another run is writing to {place}" in err
+    assert not [path for path in place.iterdir() if path.is_file()]
+
+
 def test_what_cannot_be_done_is_told_in_one_sentence(probe, tmp_path):
     data = tmp_path / "data"
     write(data, "train", [(0, "a", "good", 1), (1, "b", "fine", 1)])
