@@ -40,7 +40,7 @@ def main(
 
         def chunks():
             nonlocal n_bytes
-            for text in read_chunks(file, 2**14):
+            for text in read_chunks(file, 2**14, model.encoder):
                 yield text
                 n_bytes += len(text.encode())
                 bar.update(len(text.encode()))

@@ -4,6 +4,7 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from zlib import crc32
@@ -19,7 +20,7 @@ from picogpt.tools.cli import at_least, run
 from picogpt.tools.cores import cores
 from picogpt.tools.errors import CheckpointError, DataError, UsageError
 from picogpt.tools.files import locked
-from picogpt.training.data import encode_files, find_files
+from picogpt.training.data import encode_files, find_files, line_starts, split_names
 from picogpt.training.loop import Recipe, Text, init_params, train
 from picogpt.training.run_folder import (
     begin_or_go_on,
@@ -127,7 +128,7 @@ def main(
         raise UsageError("--beta2 must be below 1, --decay_share above 0 and at most 1")
     counts = parse_shares(shares, data, valid)
     valid_files = find_data(valid, out) if valid else []
-    patterns = data.split(",") if shares else [data]
+    patterns = split_names(data) if shares else [data]
     parts = [without(find_data(pattern, out), valid_files) for pattern in patterns]
     finish_files = without(find_data(finish_with, out), valid_files) if finish_with else []
     files = [file for part in parts for file in part]
@@ -170,9 +171,9 @@ def main(
         first = [encoded(part, name) for part, name in zip(parts, names)]
         finish = encoded(finish_files, "finish.npy") if finish_files else None
         held_back = encoded(valid_files, "valid.npy") if valid_files else None
-        newline = model.encoder.encode("\n")[-1] if by_line else None
+        find_lines = partial(line_starts, model.encoder) if by_line else None
         main_texts, finish_texts, valid_text = texts(
-            first, counts, finish, held_back, sizes["n_ctx"], newline
+            first, counts, finish, held_back, sizes["n_ctx"], find_lines
         )
 
         def texts_at(step):
@@ -222,7 +223,7 @@ def parse_shares(shares, data, valid):
     """
     if shares is None:
         return [1]
-    n_parts = data.count(",") + 1
+    n_parts = len(split_names(data))
     words = shares.split(",")
     if len(words) != n_parts or not all(re.fullmatch("[1-9][0-9]{0,2}", word) for word in words):
         raise UsageError(f"--shares must be {n_parts} whole numbers from 1 to 999, like 5,2")
@@ -253,17 +254,18 @@ def new_model(encoder, sizes, seed):
     return Model(init_params(config, np.random.default_rng(seed)), config, encoder)
 
 
-def texts(first, shares, finish, valid, n_ctx, newline):
+def texts(first, shares, finish, valid, n_ctx, find_lines):
     """Ids become Texts: what is read first, a list, and in the finish, a list, and for validation.
 
-    Without valid that is the last 2 % of the first. A newline's id: windows begin behind one.
+    Without valid that is the last 2 % of the first. Windows begin where find_lines(ids) says that
+    lines begin; None is anywhere.
     Raises DataError, with the flag to change, for a text that is too short.
     """
 
     def text(name, ids, n_needed, share=1):
         if len(ids) < n_needed:
             raise DataError(f"{name} gives too few tokens, {len(ids)}; {n_needed} are needed")
-        lines = None if newline is None else np.flatnonzero(ids == newline) + 1
+        lines = None if find_lines is None else find_lines(ids)
         if lines is not None and not (lines < len(ids) - n_ctx).any():
             raise DataError(f"{name}: no window fits behind the end of a line, as --by_line asks")
         return Text(ids, lines, share)

@@ -10,6 +10,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from oracles import learn_merges_by_tokenizers
 from texts import CORPORA, NASTY, prose, write_corpus
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]  # so that picogpt is found from anywhere
@@ -40,16 +41,11 @@ def read_merges(folder):
 @golden
 def bpe_training():
     """The merges that tokenizers learns from each of the corpora in texts.py."""
-    from tokenizers import ByteLevelBPETokenizer
-
     merges = {}
     for name, (_, vocab_size, min_frequency) in CORPORA.items():
         with tempfile.TemporaryDirectory() as folder:
-            files = [str(file) for file in write_corpus(name, Path(folder))]
-            oracle = ByteLevelBPETokenizer()
-            oracle.train(files, vocab_size, min_frequency, False, ["<|endoftext|>"])
-            oracle.save_model(folder)
-            merges[name] = read_merges(folder)
+            files = write_corpus(name, Path(folder))
+            merges[name] = learn_merges_by_tokenizers(files, vocab_size, min_frequency, folder)
     write_json("bpe_training.json", merges)
 
 

@@ -115,7 +115,7 @@ def text_loss(model, chunks, special_tokens=False):
     """
     start = prompt_ids(model, "")
     loss, n_tokens = 0.0, 0
-    ids = (model.encoder.encode(text, special_tokens) for text in chunks)
+    ids = model.encoder.encode_chunks(chunks, special_tokens)
     for window, n_new in windows(chain([start], ids), model.config.n_ctx):
         n_new = min(n_new, len(window) - 1)  # nothing comes before the first of all
         if n_new:

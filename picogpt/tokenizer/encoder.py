@@ -1,27 +1,30 @@
 """Byte-level BPE: from text to GPT-2's token ids and back (Radford et al. 2019, section 2.2).
 
-Encoding takes three steps. A pattern cuts the text into pieces: roughly words, each with the space
-before it. A piece becomes its UTF-8 bytes, one symbol each: 256 symbols can write every text there
-is. Then merges join neighbours: the merge "l o" says that the symbols l and o, side by side, become
-the symbol lo. Merges are ranked in the order in which they were learned (bpe_training.py), and as
-long as one applies, the one of lowest rank goes first. The symbols that are left are the tokens.
+Encoding takes three steps. A pattern cuts the text into pre-tokens: roughly words, each with the
+space before it. A pre-token becomes its UTF-8 bytes, one symbol each: 256 symbols can write every
+text there is. Then merges join neighbours: the merge "l o" says that the symbols l and o, side by
+side, become the symbol lo. Merges are ranked in the order in which they were learned
+(learn_merges.py), and as long as one applies, the one of lowest rank goes first; where it applies
+at several places, the leftmost goes first. The symbols that are left are the tokens.
 
 Merges are kept in a text file, so every byte needs a symbol that can be seen and is no space:
 itself where Latin-1 has such a character, else one from U+0100 on. The space becomes Ġ.
 """
 
 import heapq
+from dataclasses import replace
 from functools import lru_cache
 
 import regex
 
+from picogpt.tokenizer.added_tokens import AddedToken, AddedTokenSplitter
 from picogpt.tools.errors import TextError
 
 END_OF_TEXT = "<|endoftext|>"
 
-# A piece: the end of a contraction; letters, digits or other signs, with the space before them;
-# white space, the last character of which is left to the piece that follows.
-PIECES = regex.compile(
+# A pre-token: the end of a contraction; letters, digits or other signs, with the space before them;
+# white space, the last character of which is left to the pre-token that follows.
+PRE_TOKENS = regex.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
 
@@ -30,6 +33,13 @@ _HIDDEN = [byte for byte in range(256) if byte not in _VISIBLE]
 SYMBOL_OF_BYTE = {byte: chr(byte) for byte in _VISIBLE}
 SYMBOL_OF_BYTE |= {byte: chr(256 + i) for i, byte in enumerate(_HIDDEN)}
 BYTE_OF_SYMBOL = {symbol: bytes([byte]) for byte, symbol in SYMBOL_OF_BYTE.items()}
+# for str.translate: the other way; what is no symbol becomes a character that Latin-1 lacks
+_LATIN1_OF_SYMBOL = dict.fromkeys(range(256), "\uffff")
+_LATIN1_OF_SYMBOL |= {ord(symbol): chr(byte) for byte, symbol in SYMBOL_OF_BYTE.items()}
+
+CACHED_LENGTH = 64  # a pre-token of fewer characters may come again, and is kept with its ids
+WINDOW = 1024  # symbols of a longer one that are merged at once
+MARGIN = 8  # tokens at the end of a window that what follows may still change
 
 
 def to_symbols(text):
@@ -41,12 +51,22 @@ def to_symbols(text):
     return text.encode("utf-8").decode("latin-1").translate(SYMBOL_OF_BYTE)
 
 
+def to_bytes(token):
+    """The bytes that a token stands for; one that holds what is no symbol stands for itself."""
+    try:
+        return token.translate(_LATIN1_OF_SYMBOL).encode("latin-1")
+    except UnicodeEncodeError:
+        return token.encode("utf-8")
+
+
 class Encoder:
     """A vocabulary, {token: id}, and its merges, ["a b", ...], the lowest rank first.
 
-    Added tokens, {token: id}, stay whole where a text holds them. The special ones among them mark
-    what is no text: in a text they are plain text, unless asked for. `end_of_text` is the id of
-    <|endoftext|>, or None. `n_vocab` is one more than the highest id.
+    Added tokens stay whole where a text holds them. The special ones among them mark what is no
+    text: in a text they are plain text, unless asked for. `roles` says what they are for, under
+    Hugging Face's names: {"pad_token": "[PAD]", ...}.
+    `end_of_text` is the id of <|endoftext|>, else of the token in the role eos_token, else None.
+    `n_vocab` is one more than the highest id.
 
     >>> encoder = Encoder.from_merges(["l o", "lo w"])
     >>> encoder.encode("low lower")  # low; then Ġ, low, e, r: no merge joins Ġ, e or r
@@ -55,20 +75,28 @@ class Encoder:
     'lower'
     """
 
-    def __init__(self, vocab, merges, added_tokens=(), special=(), add_prefix_space=False):
+    def __init__(self, vocab, merges, added_tokens=(), add_prefix_space=False, roles=()):
         self.vocab = vocab
         self.merges = merges
-        self.added_tokens = dict(added_tokens)
-        self.special = {*special, END_OF_TEXT}
-        if END_OF_TEXT in vocab:
-            self.added_tokens[END_OF_TEXT] = vocab[END_OF_TEXT]
-        self.end_of_text = self.added_tokens.get(END_OF_TEXT)
+        self.added = {token.content: token for token in added_tokens}
+        if END_OF_TEXT in self.added:
+            self.added[END_OF_TEXT] = replace(self.added[END_OF_TEXT], special=True)
+        elif END_OF_TEXT in vocab:
+            self.added[END_OF_TEXT] = AddedToken(END_OF_TEXT, vocab[END_OF_TEXT], special=True)
+        self.added_tokens = {token.content: token.id for token in self.added.values()}
+        self.special = {token.content for token in self.added.values() if token.special}
         self.add_prefix_space = add_prefix_space
+        self.roles = dict(roles)
+        eos = self.added_tokens.get(self.roles.get("eos_token"))
+        self.end_of_text = self.added_tokens.get(END_OF_TEXT, eos)
         self._tokens = {id: token for token, id in vocab.items()}
         self._tokens |= {id: to_symbols(token) for token, id in self.added_tokens.items()}
         self.n_vocab = max(self._tokens) + 1
         self._ranks = {merge: rank for rank, merge in enumerate(merges)}
-        self._cached_merge = lru_cache(2**15)(self._merge)  # a novel has up to 18,000 pieces
+        self._splitter = AddedTokenSplitter(self.added.values())
+        self.tokens_across_gaps = self._splitter.across_gaps()  # for who cuts a text into chunks
+        self._cached_ids = lru_cache(2**15)(self._ids_of_pre_token)  # a novel has up to 18,000
+        self._cached_merge = lru_cache(2**8)(self._merge)  # of windows: many repeat a sign
 
     @classmethod
     def from_merges(cls, merges):
@@ -76,29 +104,36 @@ class Encoder:
         tokens = [*BYTE_OF_SYMBOL, *(merge.replace(" ", "") for merge in merges), END_OF_TEXT]
         return cls({token: id for id, token in enumerate(dict.fromkeys(tokens))}, merges)
 
-    def encode(self, text, allow_special=False):
+    def encode(self, text, allow_special=False, is_start=True):
         """Turn a text into token ids; "<|endoftext|>" in it is plain text unless allow_special.
 
-        Raises TextError for a lone surrogate, which UTF-8 can't write.
+        With is_start False the text goes on from another, and gets no space put before it by a
+        tokenizer that begins texts so (add_prefix_space). Raises TextError for a lone surrogate,
+        which UTF-8 can't write, and for a byte that the vocabulary has no token for.
         """
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             where = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
             raise TextError(f"The text holds half a character, {where}: take it out.") from None
-        whole = self.added_tokens.keys() - (() if allow_special else self.special)
-        longest_first = sorted(whole, key=len, reverse=True)
-        pattern = f"({'|'.join(map(regex.escape, longest_first))})"
         ids = []
-        for part in regex.split(pattern, text) if whole else [text]:
-            if part in whole:
-                ids.append(self.added_tokens[part])
+        for i, (added, part) in enumerate(self._splitter.split(text, allow_special)):
+            if added:
+                ids.append(added.id)
                 continue
-            if self.add_prefix_space and part and not part.startswith(" "):
+            if self.add_prefix_space and not part.startswith(" ") and (is_start or i > 0):
                 part = " " + part
-            for piece in PIECES.findall(part):
-                ids += self._cached_merge(piece) if len(piece) < 64 else self._merge(piece)
+            for pre_token in PRE_TOKENS.findall(part):
+                if len(pre_token) < CACHED_LENGTH:
+                    ids += self._cached_ids(pre_token)
+                else:
+                    ids += self._ids_of_pre_token(pre_token)
         return ids
+
+    def encode_chunks(self, chunks, allow_special=False):
+        """Turn a text that comes in chunks, as from `read_chunks`, into token ids: yield lists."""
+        for i, chunk in enumerate(chunks):
+            yield self.encode(chunk, allow_special, is_start=i == 0)
 
     def decode_bytes(self, ids):
         """Turn token ids into bytes, which may end within a character.
@@ -106,25 +141,62 @@ class Encoder:
         Raises TextError for an id that the vocabulary doesn't have.
         """
         try:
-            symbols = "".join([self._tokens[id] for id in ids])
+            tokens = [self._tokens[id] for id in ids]
         except KeyError as error:
             id, last = error.args[0], self.n_vocab - 1
             raise TextError(f"There is no token {id}: the ids are 0 to {last}.") from None
-        # a token may hold characters that are no symbols: they stand for themselves
-        return b"".join([BYTE_OF_SYMBOL.get(symbol) or symbol.encode() for symbol in symbols])
+        return b"".join(map(to_bytes, tokens))
 
     def decode(self, ids):
         """Turn token ids into text as decode_bytes does; what is no UTF-8 becomes U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
-    def _merge(self, piece):
-        """The token ids of one piece, in time n log n for its length n.
+    def _ids_of_pre_token(self, pre_token):
+        """The token ids of one pre-token; TextError for a byte without a token."""
+        symbols = to_symbols(pre_token)
+        tokens = self._merge(symbols) if len(symbols) <= WINDOW else self._merge_long(symbols)
+        try:
+            return [self.vocab[token] for token in tokens]
+        except KeyError:
+            missing = next(token for token in tokens if token not in self.vocab)
+            said = f"The tokenizer has no token for the byte {BYTE_OF_SYMBOL[missing][0]:#04x}"
+            raise TextError(f"{said} in {pre_token[:40]!r}: take that out.") from None
+
+    def _merge_long(self, symbols):
+        """What `_merge` makes of a long string, window by window: time and memory stay linear.
+
+        Whether two tokens T and U stay apart where they meet depends on T and U alone, whatever
+        stands before and behind: until something joins them, each grows by merges of its own
+        symbols. So the tokens of two neighbouring parts are those of the whole if `_merge` keeps
+        the last of the one and the first of the other apart. Else the first part was cut at a wrong
+        place: it is read anew, twice as long.
+        """
+        tokens = []
+        windows = []  # of those that are read: (start, size, how many tokens came before)
+        start, size = 0, WINDOW
+        while start < len(symbols):
+            found = self._cached_merge(symbols[start : start + size])
+            if tokens and self._cached_merge(tokens[-1] + found[0])[0] != tokens[-1]:
+                start, size, n_tokens = windows.pop()
+                size *= 2
+                del tokens[n_tokens:]
+                continue
+            windows.append((start, size, len(tokens)))
+            if start + size < len(symbols):
+                found = found[: max(1, len(found) - MARGIN)]
+            tokens += found
+            start += sum(map(len, found))
+            size = WINDOW
+        return tokens
+
+    def _merge(self, symbols):
+        """The tokens that merges make of a string of symbols, in time n log n for its length n.
 
         A heap holds the pairs of neighbours that can be merged, each as one number that sorts by
         rank, then from left to right. A merge lengthens the left symbol and empties the right one.
         """
         ranks = self._ranks
-        symbols = [*to_symbols(piece), ""]  # no merge has an empty part: "" ends the piece
+        symbols = [*symbols, ""]  # no merge has an empty part: "" ends the string
         n = len(symbols)
         after = list(range(1, n + 1))  # where the right neighbour stands
         before = list(range(-1, n - 1))  # where the left one stands; -1 is the "" at the end
@@ -144,4 +216,4 @@ class Encoder:
                 pair = f"{symbols[left]} {symbols[right]}"
                 if pair in ranks:
                     heapq.heappush(heap, ranks[pair] * n + left)
-        return [self.vocab[symbol] for symbol in symbols if symbol]
+        return [symbol for symbol in symbols if symbol]

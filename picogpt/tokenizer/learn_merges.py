@@ -1,58 +1,71 @@
 """Learning the merges of byte-level BPE from text (Sennrich, Haddow and Birch 2016, section 3.2).
 
-Count how often each piece comes, write the pieces as bytes, then again and again join the pair of
-neighbours that comes most often. A merge changes only the words that hold its pair, so the counts
-of pairs are kept and corrected instead of counted anew. The heap of pairs is lazy: counts that
-have sunk since are put right when their pair comes to the top.
+Count how often each pre-token comes, write it as bytes, then again and again join the pair of
+neighbours that comes most often. A merge changes only the places where its pair stands, so these
+places are kept, and the counts of pairs are corrected instead of counted anew. The heap of pairs is
+lazy: counts that have sunk since are put right when their pair comes to the top.
 """
 
 import heapq
+from array import array
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, END_OF_TEXT, PIECES, Encoder, to_symbols
+from picogpt.tokenizer.encoder import (
+    BYTE_OF_SYMBOL,
+    END_OF_TEXT,
+    PRE_TOKENS,
+    Encoder,
+    to_symbols,
+)
 from picogpt.tools.errors import DataError, UsageError
+
+NO_TOKEN = -1  # stands between the words
 
 
 def train_encoder(files, vocab_size, min_frequency=2, progress=True, special_tokens=False):
     """Learn a tokenizer of vocab_size tokens, 256 bytes and <|endoftext|> among them, from files.
 
-    There are fewer tokens where no pair is left that comes min_frequency times. Merges are those
-    of tokenizers.ByteLevelBPETokenizer().train(files, vocab_size, min_frequency,
+    There are fewer tokens where no pair is left that comes min_frequency times. The end of a line
+    is always a token of its own, so that lines can be told from tokens. Merges are else those of
+    tokenizers.ByteLevelBPETokenizer().train(files, vocab_size, min_frequency,
     special_tokens=["<|endoftext|>"]). With special_tokens, <|endoftext|> in a file is the token:
     no merge is spent on its letters. Raises DataError for a file that can't be read as UTF-8.
     """
     n_merges = vocab_size - 257
     if n_merges < 0:
         raise UsageError(f"A byte-level vocabulary has 257 tokens or more, not {vocab_size}.")
-    pieces = count_pieces(files, progress, special_tokens)
-    return Encoder.from_merges(learn_merges(pieces, n_merges, min_frequency, progress))
+    pre_tokens = count_pre_tokens(files, progress, special_tokens)
+    return Encoder.from_merges(learn_merges(pre_tokens, n_merges, min_frequency, progress))
 
 
-def count_pieces(files, progress=True, special_tokens=False):
-    """Count the pieces of the files, {piece: count}, line by line: memory holds no whole file.
+def count_pre_tokens(files, progress=True, special_tokens=False):
+    """Count the pre-tokens of the files, {pre-token: count}, a line at a time, without its end.
 
     With special_tokens, <|endoftext|> is no text: it is left out, and ends what stands before it.
     """
     from tqdm import tqdm
 
-    pieces = Counter()
+    counts = Counter()
     for file in tqdm(files, "counting words", disable=None if progress else True):
         try:
-            with Path(file).open("rb") as lines:  # in bytes a line ends at \n alone, and keeps it
-                for n, line in enumerate(lines, 1):  # noqa: B007 - told below
-                    text = line.decode("utf-8")
+            with Path(file).open("rb") as lines:  # in bytes a line ends at \n alone
+                for n, line in enumerate(lines, 1):
+                    text = line.decode("utf-8-sig" if n == 1 else "utf-8").removesuffix("\n")
                     for part in text.split(END_OF_TEXT) if special_tokens else [text]:
-                        pieces.update(PIECES.findall(part))
+                        counts.update(PRE_TOKENS.findall(part))
         except UnicodeDecodeError as error:
             raise DataError(f"{file} is not UTF-8 in line {n}: save it as UTF-8") from error
         except OSError as error:
             raise DataError(f"{file} can't be read: {error}") from error
-    return pieces
+    return counts
 
 
-def learn_merges(pieces, n_merges, min_frequency=2, progress=True):
+def learn_merges(pre_tokens, n_merges, min_frequency=2, progress=True):
     """Find up to n_merges merges, ["a b", ...]; of pairs that come equally often, the lower ids.
+
+    `pre_tokens` is {text: how often it comes}. The work is in proportion to the symbols and to how
+    many of them are joined, however long a pre-token is.
 
     >>> learn_merges({"low": 5, " slow": 2, " lot": 1}, 4)
     ['l o', 'lo w', 's low', 'Ġ slow']
@@ -60,50 +73,78 @@ def learn_merges(pieces, n_merges, min_frequency=2, progress=True):
     from tqdm import tqdm
 
     tokens = list(BYTE_OF_SYMBOL)
-    id_of = {token: id for id, token in enumerate(tokens)}
-    words = [[id_of[symbol] for symbol in to_symbols(piece)] for piece in pieces]
-    counts = list(pieces.values())
-    pair_counts = defaultdict(int)
-    heap = []  # (-count, pair, the words it stands in), the count as it was when it was put here
+    words = LinkedWords(pre_tokens, {token: id for id, token in enumerate(tokens)})
+    heap = []  # (-count, pair), the count as it was when it was put here
     merges = []
-    changes = ((pair, 1, w) for w, word in enumerate(words) for pair in zip(word, word[1:]))
+    found = words.pairs()
     for _ in tqdm(range(n_merges), "merging", disable=None if progress else True):
-        found = defaultdict(set)
-        for pair, change, w in changes:
-            pair_counts[pair] += change * counts[w]
-            if change > 0:
-                found[pair].add(w)
-        for pair, where in found.items():
-            heapq.heappush(heap, (-pair_counts[pair], pair, where))
-        while heap and -heap[0][0] != pair_counts[heap[0][1]]:  # it has sunk: put it in its place
-            _, pair, where = heap[0]
-            heapq.heapreplace(heap, (-pair_counts[pair], pair, where))
+        for pair in found:
+            heapq.heappush(heap, (-words.pair_counts[pair], pair))
+        while heap and -heap[0][0] != words.pair_counts[heap[0][1]]:  # it has sunk since
+            _, pair = heap[0]
+            heapq.heapreplace(heap, (-words.pair_counts[pair], pair))
         if not heap or -heap[0][0] < max(min_frequency, 1):
             break
-        _, pair, where = heapq.heappop(heap)
+        _, pair = heapq.heappop(heap)
         a, b = tokens[pair[0]], tokens[pair[1]]
-        new = len(tokens)
-        tokens.append(a + b)
         merges.append(f"{a} {b}")
-        changes = [(*change, w) for w in where for change in _join(words[w], pair, new)]
+        found = words.join(pair, len(tokens))
+        tokens.append(a + b)
     return merges
 
 
-def _join(word, pair, new):
-    """Join the pair wherever it stands in the word; yield the pairs that go (-1) and come (1)."""
-    old = word[:]
-    word.clear()
-    i = 0
-    while i < len(old):
-        if tuple(old[i : i + 2]) != pair:
-            word.append(old[i])
-            i += 1
-            continue
-        if word:
-            yield (word[-1], pair[0]), -1
-            yield (word[-1], new), 1
-        if i + 2 < len(old):
-            yield (pair[1], old[i + 2]), -1
-            yield (new, old[i + 2]), 1
-        word.append(new)
-        i += 2
+class LinkedWords:
+    """All pre-tokens in a row, as token ids, each place linked with the next and the one before.
+
+    `pair_counts` is {(id, id): how often the two stand side by side in the text}, `places` where
+    the left one of each pair stands, or stood: what is no longer so is found out when it matters.
+    """
+
+    def __init__(self, pre_tokens, id_of):
+        self.ids = array("i", [NO_TOKEN])
+        self.counts = array("q", [0])  # at each place, how often its pre-token comes
+        for pre_token, count in pre_tokens.items():
+            symbols = to_symbols(pre_token)
+            self.ids.extend([id_of[symbol] for symbol in symbols])
+            self.ids.append(NO_TOKEN)
+            self.counts.extend([count] * (len(symbols) + 1))
+        n = len(self.ids)
+        self.after = array("q", range(1, n + 1))
+        self.before = array("q", range(-1, n - 1))
+        self.pair_counts = defaultdict(int)
+        self.places = defaultdict(lambda: array("q"))
+
+    def pairs(self):
+        """Count all pairs, note their places, and give them out."""
+        for i in range(1, len(self.ids) - 1):
+            if NO_TOKEN not in (self.ids[i], self.ids[i + 1]):
+                self._note((self.ids[i], self.ids[i + 1]), i)
+        return list(self.places)
+
+    def join(self, pair, new):
+        """Put the id `new` in the pair's place, from left to right; give out the pairs that come.
+
+        The right one of a pair that is joined becomes NO_TOKEN, and no link leads to it any more.
+        """
+        ids, after, before, counts = self.ids, self.after, self.before, self.counts
+        came = {}
+        for i in self.places.pop(pair):
+            j = after[i]
+            if (ids[i], ids[j]) != pair:
+                continue  # one of them was joined with its other neighbour
+            left, right = before[i], after[j]
+            if ids[left] != NO_TOKEN:
+                self.pair_counts[ids[left], ids[i]] -= counts[i]
+                came[ids[left], new] = None
+                self._note((ids[left], new), left)
+            if ids[right] != NO_TOKEN:
+                self.pair_counts[ids[j], ids[right]] -= counts[i]
+                came[new, ids[right]] = None
+                self._note((new, ids[right]), i)
+            ids[i], ids[j] = new, NO_TOKEN
+            after[i], before[right] = right, i
+        return came
+
+    def _note(self, pair, place):
+        self.pair_counts[pair] += self.counts[place]
+        self.places[pair].append(place)

@@ -1,55 +1,137 @@
-"""Hugging Face's tokenizer files <-> the Encoder."""
+"""Hugging Face's tokenizer files <-> the Encoder.
+
+vocab.json and merges.txt are the vocabulary and the merges; tokenizer.json has both and all else,
+and stands alone in newer folders. What is added to them, and which tokens mark what (their roles:
+bos_token, eos_token, pad_token, ...), stands in tokenizer_config.json, tokenizer.json or, written
+by older versions, in added_tokens.json and special_tokens_map.json.
+"""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
-from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, END_OF_TEXT, Encoder
-from picogpt.tools.errors import CheckpointError
+from picogpt.tokenizer.added_tokens import AddedToken
+from picogpt.tokenizer.encoder import END_OF_TEXT, Encoder
+from picogpt.tools.errors import CheckpointError, UnsupportedTokenizerError
 from picogpt.tools.files import write_text, written_together
 
 # what transformers would read as well, or instead of the files that save_encoder writes
 OTHER_FILES = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
 
+ROLE_LISTS = ("additional_special_tokens", "extra_special_tokens")  # the second since 2025
+FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
+
 
 def load_encoder(folder):
     """Read a folder's tokenizer: vocab.json and merges.txt, or tokenizer.json where only that is.
 
-    Raises CheckpointError for files that are missing, damaged or not of GPT-2's kind.
+    Raises UnsupportedTokenizerError where there is none, or another kind than GPT-2's byte-level
+    BPE, and CheckpointError for files that are damaged.
     """
     folder = Path(folder)
-    vocab_file, merges_file = folder / "vocab.json", folder / "merges.txt"
-    path = folder / "tokenizer_config.json"
-    try:
-        config = json.loads(path.read_bytes()) if path.exists() else {}
+    config_file, whole_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    with said_of(config_file):
+        config = read_object(config_file, {})
+    with said_of(whole_file):
+        whole = read_object(whole_file, None)
         add_prefix_space = config.get("add_prefix_space", False)
-        if config.get("add_bos_token"):
-            raise ValueError("add_bos_token, a token before every text, is not supported")
-        path = folder / "tokenizer.json"
-        if path.exists() and not (vocab_file.exists() and merges_file.exists()):
-            vocab, merges = parse_tokenizer(json.loads(path.read_bytes()))
-            check_vocab(vocab)
-        else:
-            path = vocab_file
-            vocab = json.loads(path.read_bytes())
-            check_vocab(vocab)
-            path = merges_file
-            lines = path.read_text(encoding="utf-8").split("\n")
-            merges = [line for line in lines if line and not line.startswith("#version")]
-        check_merges(merges, vocab)
-        if path == merges_file:
-            path = file_of_added(folder, config)
-        added = read_added(path, config)
-        added_tokens = {token["content"]: vocab.get(token["content"], id) for token, id in added}
-        check_vocab(vocab | added_tokens)
-        special = {token["content"] for token, _ in added if token.get("special")}
-        return Encoder(vocab, merges, added_tokens, special, add_prefix_space)
-    except FileNotFoundError:
-        needed = "a GPT-2 tokenizer is vocab.json and merges.txt, or tokenizer.json"
-        raise CheckpointError(f"{folder} has no {path.name}: {needed}.") from None
+        if whole and "GPT2" not in str(config.get("tokenizer_class", "GPT2")):
+            add_prefix_space = prefix_space_of(whole)  # other classes go by this file
+    vocab, merges = read_vocabulary(folder, whole)
+    if config.get("add_bos_token") and whole is None:
+        raise UnsupportedTokenizerError(f"{config_file} asks for a token before every text")
+    path = file_of_added(folder, config)
+    with said_of(path):
+        roles, in_roles = read_roles(folder, config)
+        added = {token["content"]: token for token in read_added(path, config)}
+        added = added_tokens(added, in_roles, vocab)
+        check_vocab(vocab | {token.content: token.id for token in added})
+    return Encoder(vocab, merges, added, add_prefix_space, roles)
+
+
+@contextmanager
+def said_of(path):
+    """Whatever goes wrong inside is said of this file."""
+    try:
+        yield
+    except UnsupportedTokenizerError:
+        raise
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not what GPT-2's looks like: get it again.") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} can't be used ({error}): get it again.") from error
+
+
+def read_object(path, default):
+    """The object in a JSON file, or the default where there is no such file."""
+    if not path.exists():
+        return default
+    said = json.loads(path.read_bytes())
+    if not isinstance(said, dict):
+        raise TypeError(f"{path} holds no object")
+    return said
+
+
+def read_vocabulary(folder, whole):
+    """Vocabulary and merges of the folder, whose tokenizer.json says `whole`, checked."""
+    missing = [name for name in ("vocab.json", "merges.txt") if not (folder / name).exists()]
+    if missing and whole is None:
+        needed = "a GPT-2 tokenizer is vocab.json and merges.txt, or tokenizer.json"
+        raise UnsupportedTokenizerError(f"{folder} has no {missing[0]}: {needed}")
+    if missing:
+        path = folder / "tokenizer.json"
+        with said_of(path):
+            check_kind(whole, path)
+            vocab, merges = whole["model"]["vocab"], whole["model"]["merges"]
+            merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+            check_vocab(vocab)
+            check_merges(merges, vocab, path)
+        return vocab, merges
+    path = folder / "vocab.json"
+    with said_of(path):
+        vocab = json.loads(path.read_bytes())
+        check_vocab(vocab)
+    path = folder / "merges.txt"
+    with said_of(path):
+        lines = path.read_text(encoding="utf-8").split("\n")
+        merges = [line for line in lines if line and not line.startswith("#version")]
+        check_merges(merges, vocab, path)
+    return vocab, merges
+
+
+def check_kind(tokenizer, path):
+    """Raise UnsupportedTokenizerError unless a tokenizer.json is of GPT-2's kind."""
+    model, pre_tokenizer = tokenizer["model"], tokenizer["pre_tokenizer"] or {"type": None}
+    while pre_tokenizer["type"] == "Sequence" and len(pre_tokenizer["pretokenizers"]) == 1:
+        pre_tokenizer = pre_tokenizer["pretokenizers"][0]
+    around = (tokenizer.get("post_processor") or {}).get("single", [])  # what is put around a text
+    others = {
+        f"its model is {model.get('type')}": model.get("type", "BPE") != "BPE",
+        f"its pre-tokenizer is {pre_tokenizer['type']}": pre_tokenizer["type"] != "ByteLevel",
+        "its pre-tokenizer has another pattern": not pre_tokenizer.get("use_regex", True),
+        "it normalizes texts": has_normalizer(tokenizer),
+        "it takes whole words first": model.get("ignore_merges"),
+        "it marks the parts of a word": (
+            model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
+        ),
+        "it puts tokens around every text": any("SpecialToken" in part for part in around),
+    }
+    for reason, is_other in others.items():
+        if is_other:
+            raise UnsupportedTokenizerError(f"{path} is no byte-level BPE like GPT-2's: {reason}")
+
+
+def has_normalizer(tokenizer):
+    """Whether a tokenizer.json changes texts before it looks for tokens."""
+    normalizer = tokenizer.get("normalizer")
+    return bool(normalizer) and normalizer.get("normalizers") != []
+
+
+def prefix_space_of(tokenizer):
+    """Whether a tokenizer.json puts a space before a text that begins with none."""
+    pre_tokenizer = tokenizer["pre_tokenizer"] or {}
+    parts = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    return any(part.get("add_prefix_space", False) for part in parts)
 
 
 def file_of_added(folder, config):
@@ -59,42 +141,76 @@ def file_of_added(folder, config):
 
 
 def read_added(path, config):
-    """What a file of one of these kinds adds: [({"content": text, "special": bool}, id), ...]."""
+    """What a file of one of these kinds adds: a list of dicts of id, content and flags."""
     if path.name == "tokenizer_config.json":
-        return [(token, int(id)) for id, token in config.get("added_tokens_decoder", {}).items()]
-    said = json.loads(path.read_bytes())
+        added = config.get("added_tokens_decoder", {})
+        return [token | {"id": int(id)} for id, token in added.items()]
+    said = read_object(path, {})
     if path.name == "tokenizer.json":
-        return [(token, token["id"]) for token in said["added_tokens"]]
-    roles = path.with_name("special_tokens_map.json")  # these and config name the special
-    named = json.dumps([config, json.loads(roles.read_bytes()) if roles.exists() else {}])
-    return [({"content": t, "special": json.dumps(t) in named}, id) for t, id in said.items()]
+        return said["added_tokens"]
+    return [{"content": content, "id": id} for content, id in said.items()]
 
 
-def parse_tokenizer(tokenizer):
-    """Vocabulary and merges of a tokenizer.json, if it is of GPT-2's kind."""
-    model, splitter = tokenizer["model"], tokenizer["pre_tokenizer"]
-    kind = model.get("type", "BPE"), splitter["type"], splitter.get("use_regex", True)
-    others = tokenizer.get("normalizer") or model.get("ignore_merges")
-    around = (tokenizer.get("post_processor") or {}).get("single", [])  # what is put around a text
-    others = others or any("SpecialToken" in part for part in around)
-    if kind != ("BPE", "ByteLevel", True) or others:
-        raise ValueError("not GPT-2's byte-level BPE")
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return model["vocab"], merges
+def read_roles(folder, config):
+    """Which tokens mark what, and these tokens: ({"pad_token": content, ...}, {content: flags}).
+
+    special_tokens_map.json, where transformers reads it, goes before tokenizer_config.json.
+    """
+    flags = {}
+
+    def content_of(token):
+        token = token if isinstance(token, dict) else {"content": token}
+        flags[token["content"]] = token
+        return token["content"]
+
+    older = {}
+    if "added_tokens_decoder" not in config:
+        older = read_object(folder / "special_tokens_map.json", {})
+    roles = {}
+    for name, token in (config | older).items():
+        if name in ROLE_LISTS and token:
+            several = list(token.values()) if isinstance(token, dict) else token
+            roles[ROLE_LISTS[0]] = [content_of(one) for one in several]
+        elif name.endswith("_token") and not isinstance(token, bool):
+            roles[name] = token and content_of(token)
+    return roles, flags
+
+
+def added_tokens(added, in_roles, vocab):
+    """The AddedTokens of two {content: dict}; those that have a role are special.
+
+    One that nothing has given an id gets the next, as transformers numbers it.
+    """
+    next_id = max([*vocab.values(), *(token["id"] for token in added.values())]) + 1
+    tokens = []
+    for content, said in (in_roles | added).items():
+        id = vocab.get(content, said.get("id"))
+        if id is None:
+            id, next_id = next_id, next_id + 1
+        special = content in in_roles or bool(said.get("special"))
+        flags = {name: bool(said[name]) for name in FLAGS if name in said}
+        flags = {"normalized": not special} | flags | {"special": special}
+        tokens.append(AddedToken(content, id, **flags))
+    return tokens
 
 
 def check_vocab(vocab):
-    """Raise ValueError unless every byte has a token, and every token a text and one id."""
-    if not isinstance(vocab, dict) or not vocab.keys() >= BYTE_OF_SYMBOL.keys():
-        raise ValueError("no vocabulary with a token for every byte")
+    """Raise ValueError unless a vocabulary has tokens, each a text with an id of its own."""
+    if not isinstance(vocab, dict) or not vocab:
+        raise ValueError("no vocabulary of tokens and their ids")
     "".join(vocab).encode("utf-8")  # raises for what is no text
     ids = set(vocab.values())
     if len(ids) < len(vocab) or "" in vocab or not all(type(id) is int and id >= 0 for id in ids):
         raise ValueError("its tokens don't have one whole number each")
 
 
-def check_merges(merges, vocab):
-    """Raise ValueError unless merges join tokens to tokens and make each that begins with Ġ."""
+def check_merges(merges, vocab, path):
+    """Raise ValueError unless merges join tokens to tokens and make each that begins with Ġ.
+
+    UnsupportedTokenizerError for those of GPT-1 and its kind, who mark the ends of words.
+    """
+    if any(merge.endswith("</w>") for merge in merges):
+        raise UnsupportedTokenizerError(f"{path} is no byte-level BPE: it marks the ends of words")
     for merge in merges:
         parts = merge.split(" ")
         if len(parts) != 2 or not vocab.keys() >= {*parts, "".join(parts)}:
@@ -108,16 +224,17 @@ def check_merges(merges, vocab):
 def save_encoder(encoder, folder):
     """Write vocab.json, merges.txt and tokenizer_config.json as transformers reads them."""
     added = {
-        id: {"content": token, "special": token in encoder.special}
-        for token, id in encoder.added_tokens.items()
+        token.id: {"content": token.content} | {name: getattr(token, name) for name in FLAGS}
+        for token in encoder.added.values()
     }
     config = {
         "tokenizer_class": "GPT2Tokenizer",
         "add_prefix_space": encoder.add_prefix_space,
         "added_tokens_decoder": added,
     }
-    if END_OF_TEXT not in encoder.added_tokens:  # which transformers would add
+    if END_OF_TEXT not in encoder.added:  # which transformers would add
         config |= dict.fromkeys(["bos_token", "eos_token", "unk_token"])
+    config |= encoder.roles
     with written_together(folder, last="merges.txt", outdated=OTHER_FILES) as made:
         write_text(made / "vocab.json", json.dumps(encoder.vocab, ensure_ascii=False))
         write_text(made / "merges.txt", "\n".join(["#version: 0.2", *encoder.merges, ""]))

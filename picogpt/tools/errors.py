@@ -36,6 +36,10 @@ class CheckpointError(PicoGPTError, ValueError):
     """A model folder that can't be used: a config, a weights file or a tokenizer file."""
 
 
+class UnsupportedTokenizerError(CheckpointError):
+    """A tokenizer that is missing, or another kind than GPT-2's: its model takes ids, no text."""
+
+
 class TextError(PicoGPTError, ValueError):
     """A text that can't be encoded: a lone surrogate, or more tokens than fit."""
 

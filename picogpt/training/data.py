@@ -23,11 +23,11 @@ LAST_GAP = re.compile(r".*\S(?= )|.*\S(?=[\r\n])", re.DOTALL)
 def find_files(patterns):
     """The text files of a folder (*.txt), of a glob pattern, or of several with commas between.
 
-    Sorted by path; a pattern that is given twice gives its files twice. Raises DataError where
-    one gives none.
+    Sorted by path; a pattern that is given twice gives its files twice. Raises DataError where one
+    gives none.
     """
     found = []
-    for pattern in patterns.split(","):
+    for pattern in split_names(patterns):
         names = glob.glob(pattern, recursive=True)  # noqa: PTH207 - pathlib's takes no absolute one
         path = Path(pattern)
         if path.is_file():
@@ -42,11 +42,24 @@ def find_files(patterns):
     return found
 
 
-def read_chunks(path, n_bytes=CHUNK_BYTES):
+def split_names(names):
+    """The names between commas; one in the name of a file or folder that is there parts nothing."""
+    parts, found = names.split(","), []
+    while parts:
+        n_parts = len(parts)  # of the longest name that is there, else one
+        while n_parts > 1 and not Path(",".join(parts[:n_parts])).exists():
+            n_parts -= 1
+        found.append(",".join(parts[:n_parts]))
+        del parts[:n_parts]
+    return found
+
+
+def read_chunks(path, n_bytes=CHUNK_BYTES, encoder=None):
     """Yield a UTF-8 file in chunks of about n_bytes, cut only where white space follows a word.
 
-    No token of GPT-2's tokenizer crosses such a place, so the chunks' ids are the text's. A
-    byte-order mark, with which Notepad begins a file, is no part of the text and is left out.
+    No token of GPT-2's tokenizer crosses such a place, so the chunks' ids are the text's; with an
+    encoder, none of its added tokens does. A byte-order mark, with which Notepad begins a file, is
+    no part of the text and is left out.
     Raises DataError where the file can't be read or is not UTF-8.
     """
     rest, line = "", 1
@@ -56,9 +69,9 @@ def read_chunks(path, n_bytes=CHUNK_BYTES):
             for i, text in enumerate(codecs.iterdecode(blocks, "utf-8")):
                 line += text.count("\n")
                 rest += text.removeprefix("\ufeff") if i == 0 else text
-                if gap := LAST_GAP.match(rest):
-                    yield gap.group()
-                    rest = rest[gap.end() :]
+                if n := last_gap(rest, encoder):
+                    yield rest[:n]
+                    rest = rest[n:]
     except UnicodeDecodeError as error:
         line += error.object[: error.start].count(b"\n")
         raise DataError(f"{path} is not UTF-8 in line {line}: save it as UTF-8") from None
@@ -66,6 +79,28 @@ def read_chunks(path, n_bytes=CHUNK_BYTES):
         raise DataError(f"{path} can't be read: {error}") from None
     if rest:
         yield rest
+
+
+def last_gap(text, encoder=None):
+    """Where a text that goes on can be cut: how many of its characters come before; 0 is nowhere.
+
+    No added token is cut, and none that takes the white space behind it along is parted from it.
+    """
+    pattern = encoder.tokens_across_gaps if encoder else None
+    if pattern is None:
+        gap = LAST_GAP.match(text)
+        return gap.end() if gap else 0
+    end = len(text) - max(map(len, encoder.added_tokens))  # the last may not be complete yet
+    while gap := LAST_GAP.match(text, 0, max(0, end + 1)):
+        crossed = (
+            token.start()
+            for token in pattern.finditer(text, overlapped=True)
+            if token.start() < gap.end() < token.end()
+        )
+        end = next(crossed, None)
+        if end is None:
+            return gap.end()
+    return 0
 
 
 def encode_files(encoder, files, path, special_tokens=True):
@@ -86,8 +121,9 @@ def encode_files(encoder, files, path, special_tokens=True):
     pieces = []
     for file in tqdm(files, "encoding", unit="file", disable=None):
         pieces.append(np.array(start, dtype))
-        for text in read_chunks(file):
-            pieces.append(np.array(encoder.encode(text, special_tokens), dtype))
+        chunks = read_chunks(file, encoder=encoder)
+        for ids in encoder.encode_chunks(chunks, special_tokens):
+            pieces.append(np.array(ids, dtype))
     with written_beside(path) as partial:
         with partial.open("wb") as file:
             np.save(file, np.concatenate(pieces))
@@ -105,3 +141,16 @@ def kept_ids(path):
         if zlib.crc32(data[:-N_CRC]).to_bytes(N_CRC, "little") == data[-N_CRC:].tobytes():
             return np.load(path, mmap_mode="r")
     return None
+
+
+def line_starts(encoder, ids):
+    """Where lines begin among the ids of a text: places `[n_lines]`.
+
+    Behind every token that ends a line, whatever else it holds (GPT-2's own has one for two line
+    ends), and behind <|endoftext|> between texts: not behind the one that all begins with.
+    """
+    known = {*encoder.vocab.values(), *encoder.added_tokens.values()}
+    ends = [id for id in known if b"\n" in encoder.decode_bytes([id])]
+    if encoder.end_of_text is not None:
+        ends.append(encoder.end_of_text)
+    return np.flatnonzero(np.isin(ids[1:], ends)) + 2

@@ -3,26 +3,15 @@
 from pathlib import Path
 
 import pytest
-from oracles import oracle
+from oracles import learn_merges_by_tokenizers, oracle
 from texts import CORPORA, write_corpus
 
 from picogpt.tokenizer.learn_merges import train_encoder
 
-tokenizers = oracle("tokenizers")
+oracle("tokenizers")
 hypothesis = oracle("hypothesis")
 st = oracle("hypothesis.strategies")
 STORIES = Path(__file__).parents[2] / "../shared/data/stories"
-
-
-def oracle_merges(files, vocab_size, min_frequency, folder):
-    """What ByteLevelBPETokenizer learns, as the lines of its merges.txt."""
-    learned = tokenizers.ByteLevelBPETokenizer()
-    special = ["<|endoftext|>"]
-    learned.train([str(file) for file in files], vocab_size, min_frequency, False, special)
-    learned.save_model(str(folder))
-    lines = (folder / "merges.txt").read_text(encoding="utf-8").split("\n")
-    assert learned.get_vocab_size() == len(lines) - 2 + 257
-    return lines[1:-1]
 
 
 @pytest.mark.parametrize("name", CORPORA)
@@ -31,7 +20,7 @@ def test_corpora(tmp_path, name):
     for vocab_size in (CORPORA[name][1], 1000):
         for min_frequency in (0, 1, 2, 3):
             merges = train_encoder(files, vocab_size, min_frequency, progress=False).merges
-            assert merges == oracle_merges(files, vocab_size, min_frequency, tmp_path)
+            assert merges == learn_merges_by_tokenizers(files, vocab_size, min_frequency, tmp_path)
 
 
 WORDS = st.text("ab ", max_size=30) | st.text("abcdé한\n\r \t'1!", max_size=60)
@@ -45,7 +34,7 @@ def test_small_corpora(tmp_path_factory, texts, min_frequency):
     for file, text in zip(files, texts):
         file.write_bytes(text.encode("utf-8"))
     merges = train_encoder(files, 500, min_frequency, progress=False).merges
-    assert merges == oracle_merges(files, 500, min_frequency, folder)
+    assert merges == learn_merges_by_tokenizers(files, 500, min_frequency, folder)
 
 
 @pytest.mark.skipif(not STORIES.exists(), reason="needs ../shared/data/stories")
@@ -53,4 +42,4 @@ def test_books(tmp_path):
     files = sorted(STORIES.glob("*.txt"))[:6]
     merges = train_encoder(files, 2000, progress=False).merges
     assert len(merges) == 2000 - 257
-    assert merges == oracle_merges(files, 2000, 2, tmp_path)
+    assert merges == learn_merges_by_tokenizers(files, 2000, 2, tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from oracles import oracle
 from texts import NASTY, prose
 
-from picogpt.tokenizer.encoder import PIECES, Encoder, to_symbols
+from picogpt.tokenizer.encoder import PRE_TOKENS, Encoder, to_symbols
 from picogpt.tokenizer.learn_merges import train_encoder
 from picogpt.tokenizer.tokenizer_files import load_encoder, save_encoder
 
@@ -30,7 +30,7 @@ def is_alike(characters):
     """Whether both sides cut the characters alike between signs that tell their classes apart."""
     probe = "".join(f"a{c}1{c}!" for c in characters)
     split = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
-    return [piece for piece, _ in split(probe)] == list(map(to_symbols, PIECES.findall(probe)))
+    return [piece for piece, _ in split(probe)] == list(map(to_symbols, PRE_TOKENS.findall(probe)))
 
 
 @pytest.fixture(scope="module")

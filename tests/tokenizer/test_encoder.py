@@ -1,13 +1,17 @@
 """The tokenizer beside ids that transformers gave, and beside the naive loop, on odd texts."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from texts import NASTY
 
+from picogpt.tokenizer import encoder as encoding
+from picogpt.tokenizer.added_tokens import AddedToken
 from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, Encoder, to_symbols
+from picogpt.tokenizer.learn_merges import learn_merges
 from picogpt.tokenizer.tokenizer_files import load_encoder
 from picogpt.tools.errors import TextError
 
@@ -157,7 +161,100 @@ def test_a_long_word_costs_no_more_per_letter_than_a_short_one(letters):
 
 
 def test_long_words_are_not_kept(encoder):
-    n = encoder._cached_merge.cache_info().currsize
+    n = encoder._cached_ids.cache_info().currsize
     encoder.encode("z" * 64)
-    assert encoder._cached_merge.cache_info().currsize == n
+    assert encoder._cached_ids.cache_info().currsize == n
     assert encoder.encode("z" * 63) + encoder.encode("z") == encoder.encode("z" * 64)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_long_word_read_in_windows_has_the_tokens_of_the_whole(monkeypatch, seed):
+    monkeypatch.setattr(encoding, "WINDOW", 12 + seed)
+    monkeypatch.setattr(encoding, "MARGIN", 1 + seed % 2)
+    rng = np.random.default_rng(seed)
+    n_anew = 0
+    for n in range(40):
+        letters = "ab" if n % 2 else "abc"
+        words = {"".join(rng.choice(list(letters), 30)): 1 for _ in range(5)}
+        merges = learn_merges(words, 30, 1, progress=False)
+        rng.shuffle(merges)  # their ranks say nothing of how long they are
+        encoder = Encoder.from_merges(merges)
+        symbols = "".join(rng.choice(list(letters), 200))
+        windows = []
+        encoder._cached_merge = lambda part, e=encoder, w=windows: w.append(part) or e._merge(part)
+        assert encoder._merge_long(symbols) == encoder._merge(symbols)
+        n_anew += max(map(len, windows)) > encoding.WINDOW
+    assert n_anew > 0  # some windows were cut at a wrong place, and read anew
+
+
+def test_a_megabyte_of_one_sign_takes_little_time_and_memory():
+    doubling = [f"{'!' * 2**i} {'!' * 2**i}" for i in range(4)]
+    encoder = Encoder.from_merges(doubling)
+    encoder._ranks = CountedDict(encoder._ranks)
+    text = "!" * 2**20
+    tracemalloc.start()
+    ids = encoder.encode(text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ids == encoder.encode("!" * 16) * 2**16
+    assert encoder._ranks.n_looks < 2**16  # windows that are alike are merged once
+    assert peak < 12 * len(text)
+
+
+def test_a_word_without_any_pattern_takes_memory_for_a_window():
+    letters = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 40_000))
+    merges = learn_merges({letters[:4000]: 1}, 200, 1, progress=False)
+    encoder = Encoder.from_merges(merges)
+    encoder._ranks = CountedDict(encoder._ranks)
+    tracemalloc.start()
+    ids = encoder.encode(letters)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert encoder.decode(ids) == letters
+    assert encoder._ranks.n_looks < 6 * len(letters)
+    assert peak < 40 * len(letters)
+
+
+@pytest.fixture(scope="module")
+def with_added():
+    tokens = [
+        AddedToken("cat", 261, single_word=True),
+        AddedToken("<sep>", 262, lstrip=True, rstrip=True),
+        AddedToken("<mask>", 263, special=True, lstrip=True),
+        AddedToken("<se", 264, normalized=True),
+        AddedToken("en", 265, normalized=True),
+    ]
+    merges = ["l o", "lo w", "Ġ t"]
+    return Encoder(Encoder.from_merges(merges).vocab, merges, tokens)
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("concatenate the cat", ["concat", 265, "ate the ", 261]),
+        ("cat cats _cat cat-cat", [261, " cats _cat ", 261, "-", 261]),
+        ("low \t<sep> \n low", ["low", 262, "low"]),
+        ("<sep> <sep>", [262, 262]),
+        (" <sep>", [262]),
+        ("<se p>", [264, " p>"]),
+        ("<sep", [264, "p"]),
+        ("a <mask> b", ["a <mask> b"]),
+        ("<|endoftext|>", ["<|", 265, "doftext|>"]),
+    ],
+)
+def test_flags_of_added_tokens(with_added, text, pieces):
+    plain = Encoder(with_added.vocab, with_added.merges)
+    ids = [[p] if isinstance(p, int) else plain.encode(p) for p in pieces]
+    assert with_added.encode(text) == sum(ids, [])
+
+
+def test_special_tokens_with_flags_are_found_where_asked_for(with_added):
+    end, low = with_added.end_of_text, with_added.encode("low")
+    ids = with_added.encode("low \n<mask> low<|endoftext|>", allow_special=True)
+    assert ids == [*low, 263, *with_added.encode(" low"), end]
+
+
+def test_a_text_in_chunks_gets_one_prefix_space():
+    encoder = Encoder(Encoder.from_merges([]).vocab, [], add_prefix_space=True)
+    chunks = ["low", "\nlow", " low"]
+    assert sum(encoder.encode_chunks(chunks), []) == encoder.encode("".join(chunks))

@@ -1,6 +1,7 @@
 """Learned merges beside those of tokenizers, kept as golden, and beside counting anew each time."""
 
 import json
+from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 from texts import CORPORA, NASTY, write_corpus
 
+from picogpt.tokenizer import learn_merges as learning
 from picogpt.tokenizer.encoder import BYTE_OF_SYMBOL, to_symbols
-from picogpt.tokenizer.learn_merges import count_pieces, learn_merges, train_encoder
+from picogpt.tokenizer.learn_merges import count_pre_tokens, learn_merges, train_encoder
 from picogpt.tools.errors import DataError, UsageError
 
 PATH = Path(__file__).parents[1] / "golden/bpe_training.json"
@@ -78,17 +80,45 @@ def test_a_pair_that_is_gone_is_not_merged():
     assert learn_merges({"abab": 1}, 9, min_frequency=0, progress=False) == ["a b", "ab ab"]
 
 
-def test_pieces_end_with_the_line(tmp_path):
+def test_pre_tokens_end_before_the_lines_end(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"one  two\r\n\n\n three\rfour\n")
     (tmp_path / "b.txt").write_bytes("\ufeffone two".encode())
-    counts = count_pieces([tmp_path / "a.txt", str(tmp_path / "b.txt")], progress=False)
-    once = dict.fromkeys((" ", "\r\n", " three", "\r", "four", "\ufeff"), 1)
-    assert counts == once | {"one": 2, " two": 2, "\n": 3}
+    counts = count_pre_tokens([tmp_path / "a.txt", str(tmp_path / "b.txt")], progress=False)
+    once = dict.fromkeys((" ", " three", "four"), 1)  # and no byte-order mark
+    assert counts == once | {"one": 2, " two": 2, "\r": 2}
 
 
-def test_one_very_long_word_is_looked_through_once_for_each_merge():
-    n = 200_000
-    merges = learn_merges({"=" * n: 1}, 100, 2, progress=False)
+@pytest.mark.parametrize("end", ["\n", "\r\n", " \n", "  \r\n"])
+def test_the_end_of_a_line_is_a_token_of_its_own(tmp_path, end):
+    text = "".join(f"{'  ' * (i % 2)}item {i} is red{end}" for i in range(200))
+    (tmp_path / "items.txt").write_text(text, encoding="utf-8", newline="")
+    encoder = train_encoder([tmp_path / "items.txt"], 400, progress=False)
+    (newline,) = encoder.encode("\n")
+    assert encoder.encode(text).count(newline) == 200
+
+
+def test_a_long_word_costs_as_much_as_its_letters_in_short_ones(monkeypatch):
+    looks = 0
+
+    class CountedArray(array):
+        def __getitem__(self, i):
+            nonlocal looks
+            looks += 1
+            return super().__getitem__(i)
+
+    monkeypatch.setattr(learning, "array", CountedArray)
+    letters = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 6000))
+    work = []
+    for n in (12, len(letters)):
+        looks = 0
+        words = Counter(letters[i : i + n] for i in range(0, len(letters), n))
+        assert len(learn_merges(words, 300, 2, progress=False)) == 300
+        work.append(looks)
+    assert 0 < work[1] < 1.5 * work[0]
+
+
+def test_one_very_long_word_of_one_letter():
+    merges = learn_merges({"=" * 200_000: 1}, 100, 2, progress=False)
     assert merges[:3] == ["= =", "== ==", "==== ===="]
 
 

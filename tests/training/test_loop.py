@@ -11,17 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import small_model
+from models import small_encoder, small_model
 
 from picogpt.model import load
 from picogpt.optim import new_state
+from picogpt.tokenizer.added_tokens import AddedToken
+from picogpt.tokenizer.encoder import Encoder
 from picogpt.tools.cli import call
 from picogpt.tools.cores import blas_threads, cores, openblas
 from picogpt.tools.errors import DataError
 from picogpt.tools.tree import tree_leaves, tree_map
 from picogpt.train import main
 from picogpt.training import loop
-from picogpt.training.data import encode_files, find_files, read_chunks
+from picogpt.training.data import encode_files, find_files, line_starts, read_chunks
 from picogpt.training.loop import Recipe, Text, batch_at, init_params, train_step, valid_loss
 from picogpt.training.parallel import summed_over_threads
 
@@ -349,6 +351,37 @@ def test_chunks_of_a_file_are_encoded_like_the_whole(tmp_path):
     assert encode_files(encoder, [], tmp_path / "ids.npy").tolist() == ids.tolist()  # kept
 
 
+def test_chunks_cut_no_added_token_and_part_none_from_its_white_space(tmp_path):
+    tokens = [
+        AddedToken("<a tag>", 267),
+        AddedToken("the end", 268, normalized=True),
+        AddedToken("<sep>", 269, rstrip=True, lstrip=True),
+    ]
+    small = small_encoder()
+    for prefix in (False, True):
+        encoder = Encoder(small.vocab, small.merges, tokens, add_prefix_space=prefix)
+        words = ["<a tag>", "the end", "<sep>", " ", "in", "the", "\n", "<a", "<sep>  ", "."]
+        text = "".join(np.random.default_rng(0).choice(words, 400))
+        (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+        for n in (1, 3, 10, 50):
+            chunks = list(read_chunks(tmp_path / "text.txt", n, encoder))
+            assert "".join(chunks) == text
+            assert len(chunks) > 10
+            assert sum(encoder.encode_chunks(chunks), []) == encoder.encode(text)
+
+
+@pytest.mark.parametrize("merges", [[], ["č Ċ"], ["Ċ Ġ"], ["Ċ Ċ"], ["Ġ Ċ", "ĠĊ Ġ"]])
+def test_lines_are_found_whatever_their_ends_are_merged_with(merges):
+    encoder = Encoder.from_merges(merges)
+    text = "one\n  two\r\n  three \n four<|endoftext|>five\n"
+    ids = np.array(encoder.encode(text, allow_special=True))
+    starts = line_starts(encoder, ids)
+    lines = [encoder.decode(ids[start:]).lstrip() for start in starts]
+    expected = ["two", "three", "four", "five", ""]
+    assert [line[: len(word)] for line, word in zip(lines, expected)] == expected
+    assert len(lines) == 5
+
+
 def test_the_mark_between_documents_is_the_token_in_training(tmp_path):
     encoder, file = small_model().encoder, tmp_path / "stories.txt"
     end = encoder.end_of_text
@@ -386,6 +419,14 @@ def test_find_files(tmp_path, monkeypatch):
     for none in (str(tmp_path / "none"), "", f"{a},"):
         with pytest.raises(DataError, match="no text"):
             find_files(none)
+    (tmp_path / "a,b").mkdir()
+    names = ("b, and c.txt", "d,e.txt")
+    commas = [tmp_path / "a,b" / name for name in names]
+    for file in commas:
+        file.write_text("commas")
+    assert find_files(f"{commas[1]},{a}") == [commas[1], a]
+    assert find_files(f"{a},{commas[0]},{commas[1]}") == [a, *commas]
+    assert find_files(str(tmp_path / "a,b")) == commas
     (tmp_path / "a [2].txt").write_text("brackets")
     assert find_files(str(tmp_path / "a [2].txt")) == [tmp_path / "a [2].txt"]
 

@@ -26,7 +26,7 @@ const STEPS = [
   {
     id: "tokens", en: "Tokens", ko: "토큰", shape: (n) => `[${n}]`,
     goes: ["text", "ids"],
-    source: [[src("tokenizer.encoder", "Encoder", "for piece in PIECES", 2), "Encoder.encode"]],
+    source: [[src("tokenizer.encoder", "Encoder", "for pre_token in PRE_TOKENS", 2), "Encoder.encode"]],
     text: () => say("The text becomes UTF-8 bytes, and byte-level BPE joins them into tokens: pieces of text that have a number, the id. ␣ is a space; it belongs to the word that follows. Press a token to follow it.",
       "문장은 UTF-8 바이트가 되고, 바이트 수준 BPE가 바이트를 토큰으로 합칩니다. 토큰은 번호(id)를 가진 텍스트 조각입니다. ␣는 공백이며 뒤따르는 단어에 붙습니다. 토큰을 누르면 그 토큰을 따라갑니다."),
     build: tokenList,
