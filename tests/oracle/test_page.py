@@ -17,6 +17,9 @@ from oracles import oracle
 import picogpt
 from picogpt.explain import explain
 from picogpt.generation import distribution
+from picogpt.teaching.page import explain_request
+from picogpt.teaching.record import head_effects, predictions
+from picogpt.teaching.request import Request
 
 playwright = oracle("playwright.sync_api")
 axe = files(oracle("axe_playwright_python")) / "axe.min.js"
@@ -47,12 +50,14 @@ def model():
 
 @pytest.fixture(scope="module")
 def pages(model, tmp_path_factory):
-    """One text, two, one token, 200 tokens and an odd one, as files."""
+    """One text, two, one token, 200 tokens, an odd one, a lesson and the lecture, as files."""
     folder = tmp_path_factory.mktemp("pages")
     texts = {"one": (ONE,), "two": (ONE, TWO), "token": ("a",), "long": ("ab" * 100,),
              "wild": (WILD,)}  # fmt: skip
-    for name, parts in texts.items():
-        page = explain(*parts, model=model)
+    pages = {name: explain(*parts, model=model) for name, parts in texts.items()}
+    pages["learn"] = explain(ONE, model=model, learn=True)
+    pages["lecture"] = explain_request(Request(lecture=True), model)
+    for name, page in pages.items():
         (folder / f"{name}.html").write_text(page.html, encoding="utf-8")
     return folder
 
@@ -121,6 +126,7 @@ def vector(page, step, name, t=0):
     return place.locator("li").all_inner_texts(), place.locator("[data-norm]").inner_text()
 
 
+SECTIONS = {"two": 18, "learn": 22, "lecture": 19}
 STEPS = {
     "norm": ["x", "ln_1"], "qkv": ["q", "k", "v"], "heads": ["heads"], "joined": ["joined", "attn"],
     "x_mid": ["x", "attn", "x_mid"], "ffn": ["ln_2", "c_fc", "act", "mlp"],
@@ -178,7 +184,8 @@ def test_the_weighted_sum_names_the_greatest_weights(visit, model):
     names = page.locator("#fill-heads-0 [data-vec] b").all_inner_texts()[:4]
     check([name.split(" ")[0] for name in names], weights[best])
     for place, j in zip(page.locator("#fill-heads-0 [data-vec]").all(), best):
-        check(place.locator("li").all_inner_texts(), v[j])
+        check(place.locator("li").all_inner_texts(), weights[j] * v[j])
+        check([place.locator("[data-norm]").inner_text()], [weights[j] * np.linalg.norm(v[j])])
 
 
 def test_the_lens_and_the_cosines(visit, model):
@@ -232,9 +239,10 @@ def test_the_next_token_is_drawn_as_generation_draws(visit, model, temperature, 
 def test_every_control_by_keyboard(visit):
     page = visit("two")
     page.evaluate("""() => {
-        window.missed = new Set(document.querySelectorAll("button, input, select, a, canvas"));
+        const all = [...document.querySelectorAll("button, input, select, a, canvas")];
+        window.missed = new Set(all.filter((control) => control.tabIndex >= 0));
         document.addEventListener("focusin", (event) => missed.delete(event.target)); }""")
-    for _ in range(200):
+    for _ in range(400):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "reset":
             break
@@ -245,8 +253,17 @@ def test_every_control_by_keyboard(visit):
         for key in keys:
             page.keyboard.press(key)
 
-    press("#block", "ArrowRight", "ArrowRight")
+    press("#block", "Home", "ArrowRight", "ArrowRight")
     assert page.locator("#block-out").inner_text() == "2"
+    press('[data-strip="0-2"]', "ArrowDown", "ArrowLeft", "ArrowLeft", "ArrowLeft")
+    assert page.locator("#block-out").inner_text() == "1"
+    assert page.locator("#head-out").inner_text() == "0"
+    assert page.evaluate("document.activeElement.dataset.strip") == "0-1"
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#block-out").inner_text() == "2"
+    press('[data-way="1"] [data-block="1"]', "Enter")
+    assert page.locator("#block-out").inner_text() == "1"
+    press("#block", "End")
     press("#head", "End")
     assert page.locator("#head-out").inner_text() == "2"
     assert "block 2, head 2" in page.locator("#inside").inner_text()
@@ -278,12 +295,13 @@ def test_every_control_by_keyboard(visit):
     assert page.locator("html").get_attribute("data-theme") == "dark"
     press("#language", "Enter")
     assert page.locator("html").get_attribute("lang") == "ko"
-    assert page.locator("h1").inner_text() == "문장 하나가 GPT\u20112를 지나가는 길"
+    assert page.locator("h1").inner_text() == "문장 하나가 GPT\u20112를 통과하는 과정"
     assert page.evaluate("document.activeElement.id") == "language"
 
 
 def test_the_language_changes_while_blocks_play(visit):
     page = visit("one")
+    page.evaluate("window.setInterval = () => 7")  # it plays on, however slow this machine is
     page.locator("#play").click()
     page.locator("#language").click()
     assert page.locator("#play").get_attribute("aria-pressed") == "true"
@@ -340,8 +358,10 @@ def test_every_control_by_mouse(visit, model):
 
 def test_nothing_moves_unless_asked(visit):
     page = visit("one")
+    opened = page.locator("#block-out").inner_text()
     page.wait_for_timeout(1500)
-    assert page.locator("#block-out").inner_text() == "0"
+    assert page.locator("#block-out").inner_text() == opened
+    pick(page, block=0)
     assert page.evaluate("document.getAnimations().length") == 0
     page.evaluate("""() => {
         window.blocks = [], window.states = [];
@@ -361,28 +381,141 @@ def test_nothing_moves_unless_asked(visit):
     assert page.evaluate("document.getAnimations().length") == 0
 
 
-@pytest.mark.parametrize("name", ["one", "two", "token", "long", "wild"])
-@pytest.mark.parametrize("width", [360, 1280, 2560])
+@pytest.mark.parametrize("name", ["one", "two", "token", "long", "wild", "learn", "lecture"])
+@pytest.mark.parametrize("width", [360, 390, 1280, 2560])
 def test_it_fits_the_screen(visit, name, width):
     page = visit(name, width)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("section").count() == (16 if name == "two" else 15)
+    assert page.locator("section").count() == SECTIONS.get(name, 17)
+
+
+def troubles_of_axe(page):
+    page.evaluate(axe.read_text(encoding="utf-8"))
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found]
 
 
 @pytest.mark.parametrize("name, width, theme, language", [
     ("two", 1280, "light", "en-US"), ("two", 1280, "dark", "ko-KR"),
     ("two", 360, "dark", "en-US"), ("one", 360, "light", "ko-KR"),
     ("one", 1280, "light", "ko-KR"), ("wild", 1280, "dark", "en-US"),
+    ("learn", 1280, "light", "en-US"), ("learn", 390, "dark", "ko-KR"),
+    ("lecture", 1280, "dark", "ko-KR"), ("lecture", 390, "light", "en-US"),
 ])  # fmt: skip
 def test_axe_finds_nothing(visit, name, width, theme, language):
     page = visit(name, width, theme, language)
     assert page.locator("html").get_attribute("data-theme") == theme
     assert page.locator("html").get_attribute("lang") == language[:2]
-    page.evaluate(axe.read_text(encoding="utf-8"))
-    found = page.evaluate("async () => (await axe.run()).violations")
-    assert [(one["id"], [node["html"] for node in one["nodes"][:3]]) for one in found] == []
+    page.evaluate("for (const b of document.querySelectorAll('[id^=reveal-]')) b.click()")
+    assert troubles_of_axe(page) == []
     if folder := os.environ.get("PAGE_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/{name}-{width}-{theme}-{language}.png", full_page=True)
+
+
+def test_it_opens_on_the_head_with_most_to_tell(visit, model):
+    ids = model.encoder.encode(ONE)
+    best = int(picogpt.logits(model, ids, last_only=True)[0].argmax())
+    effects = np.array(head_effects(model, ids, best))
+    block, head = np.unravel_index(effects.argmax(), effects.shape)
+    page = visit("one")
+    assert page.locator("#block-out").inner_text() == str(block)
+    assert page.locator("#head-out").inner_text() == str(head)
+    reading = page.locator('[data-reading="0"]').inner_text()
+    assert f"Block {block}, head {head}" in reading
+    check([re.search(r"about ([\d.]+) less", reading)[1]], [effects.max()])
+
+
+def test_the_whole_at_a_glance_leads_to_the_steps(visit):
+    page = visit("one")
+    assert page.locator("[data-strip]").count() == 3
+    box = page.locator('[data-strip="0-1"]').bounding_box()
+    page.locator('[data-strip="0-1"]').click(position={"x": box["width"] - 6, "y": 6})
+    assert page.locator("#block-out").inner_text() == "1"
+    assert page.locator("#head-out").inner_text() == "2"
+    for step in ("tokens", "embed", "lens", "next"):
+        page.locator(f'[data-way] a[href="#s-{step}"]').click()
+        playwright.expect(page.locator(f"#h-{step}")).to_be_in_viewport()
+        assert page.evaluate("document.activeElement.id") == f"h-{step}"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_jump_shows_the_heading(visit, width):
+    page = visit("two", width)
+    for step in ("ffn", "weights", "lens"):
+        page.locator(f'nav a[href="#s-{step}"]').click()
+        below = page.locator(".picker").bounding_box()
+        assert page.locator(f"#h-{step}").bounding_box()["y"] >= below["y"] + below["height"]
+
+
+def test_the_losses_are_the_logits(visit, model):
+    page, ids = visit("one"), model.encoder.encode(ONE)
+    rows = predictions(picogpt.logits(model, ids), ids)
+    cells = page.locator('[data-loss="0"] tbody tr').all()
+    assert len(cells) == len(ids)
+    for row, (p, rank, _, p_best) in zip(cells, rows):
+        texts = row.locator(".num").all_inner_texts()
+        check([texts[0], texts[1], texts[3]], [p, -np.log(p), p_best])
+        assert int(texts[2].replace(",", "")) == rank
+    assert "____" in cells[-1].inner_text()
+    mean = -np.mean(np.log([row[0] for row in rows]))
+    numbers = re.findall(r"\d+\.?\d*", page.locator('[data-mean="0"]').inner_text())
+    check(numbers[:2], [mean, np.exp(mean)])
+
+
+def test_every_step_has_its_formula_beside_its_code(visit):
+    for name in ("lecture", "learn"):
+        for step in visit(name).locator("section").all():
+            assert step.locator("pre").count() >= 1 and step.locator("math").count() == 1
+            assert step.locator(".goes code").count() == 2
+
+
+def test_a_korean_word_stands_over_its_bytes(visit, model, pages):
+    (pages / "korean.html").write_text(explain("쥐 한 마리", model=model).html, encoding="utf-8")
+    page = visit("korean")
+    words = page.locator("#s-tokens .bytes > b").all_inner_texts()
+    assert words == ["쥐", "한", "마리"]
+    assert page.locator("#s-tokens [data-token]").count() == len(model.encoder.encode("쥐 한 마리"))
+
+
+def test_the_lecture_asks_before_it_shows(visit):
+    page = visit("lecture")
+    assert page.locator("#s-weights .ask").inner_text().startswith("Guess")
+    assert not page.locator("#main-weights").is_visible()
+    assert page.locator("#tell-weights").inner_text() == ""
+    page.locator("#reveal-weights").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#main-weights canvas").first.is_visible()
+    assert "→" in page.locator("#tell-weights").inner_text()
+    assert page.locator("#reveal-weights").get_attribute("aria-expanded") == "true"
+    page.locator("#language").click()
+    assert page.locator("#main-weights canvas").first.is_visible()  # what is revealed stays so
+    row = page.locator("[data-cross] li")
+    assert not row.first.is_visible()
+    page.locator("#reveal-cross").click()
+    assert row.first.is_visible() and row.count() == page.evaluate("texts[1].ids.length")
+
+
+def test_one_step_of_learning_shows_its_numbers(visit, model):
+    page, ids = visit("learn"), model.encoder.encode(ONE)
+    lesson = page.evaluate("DATA.learning")
+    table = page.locator('[data-table="learned"] tbody tr')
+    assert table.count() == len(ids) - 1
+    for row, before, after in zip(table.all(), *lesson["losses"][:2]):
+        p_before, l_before, p_after, l_after = row.locator(".num").all_inner_texts()
+        check([l_before, l_after], [before, after])
+        if "<" not in p_before + p_after:
+            check([p_before, p_after], [np.exp(-before), np.exp(-after)])
+    grid = page.locator('[data-table="gradients"] td .num').all_inner_texts()
+    norms = lesson["step"]["norms"]["blocks"][::-1]  # the last block on top
+    check([text for text in grid if "e" not in text],
+          [x for text, x in zip(grid, np.ravel(norms)) if "e" not in text])  # fmt: skip
+    worked = page.locator("[data-worked-step]").inner_text().replace("−", "-")
+    assert float(re.findall(r"[\d.e-]+$", worked.strip())[0]) == pytest.approx(
+        lesson["step"]["after"]["w"][0], rel=1e-4
+    )
+    slope, entry = page.locator("[data-checked] b").all_inner_texts()
+    numbers = [float(text.replace("−", "-")) for text in (slope, entry)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=5e-3)
 
 
 def test_a_wild_text_shows_as_itself(visit, model):
@@ -401,6 +534,7 @@ def test_one_token_and_two_hundred(visit, model):
     page = visit("token")
     assert page.locator('[data-row="weights-0"] .num').all_inner_texts() == ["1.00"]
     page = visit("long")
+    pick(page, 0, 0)
     weights = picogpt.trace(model, model.encoder.encode("ab" * 100))["blocks.0.weights"][0]
     assert page.locator("[data-token]").count() == 200
     rows = page.locator('[data-row="weights-0"] li')
@@ -428,5 +562,8 @@ def test_in_a_notebook(browser, model):
     page.set_content(explain(ONE, model=model)._repr_html_())
     frame = page.frame_locator("iframe")
     assert frame.locator("blockquote").text_content() == ONE
-    assert frame.locator("section").count() == 15
+    assert frame.locator("section").count() == 17
+    frame.locator('nav a[href="#s-weights"]').click()  # scrolls, and loads nothing into the frame
+    playwright.expect(frame.locator("#h-weights")).to_be_in_viewport()
+    assert frame.locator("section").count() == 17
     page.close()

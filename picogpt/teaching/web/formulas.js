@@ -22,6 +22,7 @@ const scaledScore = () => frac(scoreOf(), root([sub("d", "k")]));
 const norm = (x) => ["LN", "(", x, ")"];
 
 const FORMULAS = {  // a function each: a node can stand in one place only
+  way: () => [sub("x", ["k", "+", "1"]), "=", sub(named("block"), "k"), "(", sub("x", "k"), ")", ",", sub("x", "0"), "=", named("wte"), "+", named("wpe")],
   tokens: () => [sub("t", "1"), ",", "…", ",", sub("t", "n"), "=", named("BPE"), "(", named("UTF-8"), "(", named("text"), ")", ")"],
   embed: () => [sub("x", "i"), "=", named("wte"), "[", sub("t", "i"), "]", "+", named("wpe"), "[", "i", "]"],
   norm: () => [norm("x"), "=", "g", "⊙", frac(["x", "−", "μ"], root([sup("σ", "2"), "+", "ε"])), "+", "b"],
@@ -40,6 +41,11 @@ const FORMULAS = {  // a function each: a node can stand in one place only
   loss: () => ["L", "=", "−", frac("1", ["n", "−", "1"]), sumOver("i"), "log", "p", "(", sub("t", ["i", "+", "1"]), "|", sub("t", "1"), "…", sub("t", "i"), ")"],
   next: () => [sub("p", "i"), "=", frac([sup("e", [sub("z", "i"), "/", "T"])], [sumOver("j"), sup("e", [sub("z", "j"), "/", "T"])])],
   cross: () => [named("Attention"), "(", sub("X", "1"), sub("W", "Q"), ",", sub("X", "2"), sub("W", "K"), ",", sub("X", "2"), sub("W", "V"), ")"],
-  learn: () => ["w", "←", "(", "1", "−", "η", "λ", ")", "w", "−", "η", frac(named("m̂"), [root([named("v̂")]), "+", "ε"])],
+  change: () => [named("head"), "←", "0", ",", sub("y", "i"), "←", sub(["y", "′"], "j")],
+  "learn-loss": () => ["L", "=", "−", frac("1", ["n", "−", "1"]), sumOver("i"), "log", "p", "(", sub("t", ["i", "+", "1"]), "|", sub("t", "1"), "…", sub("t", "i"), ")"],
+  "learn-gradient": () => [frac(["∂", "L"], ["∂", "W"]), "=", transposed("x"), frac(["∂", "L"], ["∂", "y"]), ",", "y", "=", "x", "W", "+", "b"],
+  "learn-check": () => [frac(["∂", "L"], ["∂", "w"]), "≈", frac(["L", "(", "w", "+", "h", ")", "−", "L", "(", "w", "−", "h", ")"], ["2", "h"])],
+  "learn-step": () => ["w", "←", "(", "1", "−", "η", "λ", ")", "w", "−", "η", frac(named("m̂"), [root([named("v̂")]), "+", "ε"])],
+  "learn-more": () => [sub("w", ["k", "+", "1"]), "=", named("AdamW"), "(", sub("w", "k"), ",", "∇", "L", "(", sub("w", "k"), ")", ")"],
 };
 const formula = (id) => FORMULAS[id] ? el("math", { display: "block", "data-formula": id }, math(FORMULAS[id]())) : null;

@@ -85,7 +85,7 @@ function section(step, k) {
   return el("section", { id: `s-${step.id}`, "aria-labelledby": `h-${step.id}`, class: step.inBlock ? "in" : null }, el("div", { class: "wrap" },
     el("header", {}, el("h2", { id: `h-${step.id}`, tabindex: "-1" }, el("span", { class: "n" }, String(k + 1)), el("span", {}, say(step.en, step.ko))),
       el("p", { id: `text-${step.id}` }), asks(step) ? question(step) : null),
-    el("div", { class: "shapes" }, formula(step.id.startsWith("learn-step") ? "learn" : step.id),
+    el("div", { class: "shapes" }, formula(step.id),
       DATA.lecture && step.slide ? el("p", { class: "slide" }, say("in the lecture: ", "강의에서는: "), el("code", {}, step.slide)) : null,
       el("p", { class: "goes" }, say("in ", "입력 "), el("code", {}, step.goes[0]), " → ", say("out ", "출력 "), el("code", {}, step.goes[1])),
       shapes.map((shape) => el("span", { class: "shape", title: say("shape", "형태") }, shape))),
