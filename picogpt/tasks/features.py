@@ -153,8 +153,9 @@ def compute_batches(model, sequences, batches, layer, pool, cache, executor, fol
     if left and not isinstance(executor, ThreadPoolExecutor):  # threads share our memory
         f, source = remote_activations, remote_source(model, folder)
     calls = {i: (*source, [sequences[j] for j in batches[i]], layer, pool) for i in left}
-    with tqdm(total=len(sequences), desc="features", unit=" texts", disable=None) as bar:
-        bar.update(len(sequences) - sum(len(batches[i]) for i in left))
+    n_texts = len(sequences)
+    with tqdm(total=n_texts, desc="features", unit=" texts", disable=None, leave=False) as bar:
+        bar.update(n_texts - sum(len(batches[i]) for i in left))
         for i, array in run_all(executor, f, calls):
             if not np.isfinite(array).all():
                 raise NotFiniteError(f"what {model.name} makes of the texts is not finite")

@@ -82,7 +82,9 @@ def test_nobody_outlives_a_parent_that_is_killed(tmp_path, number, when):
             break
         time.sleep(0.1)
     assert not any(map(alive, pids))
-    assert b"Traceback" not in parent.communicate()[1] or when == "early"
+    _, errors = parent.communicate()
+    if when == "working":  # a worker that still reads what it is to do may well complain
+        assert b"Traceback" not in errors
 
 
 def test_windows_can_have_so_many_at_most(monkeypatch):
