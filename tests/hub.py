@@ -33,7 +33,8 @@ class Hub:
         {"drop": n, "hold": e} the rest comes when the event e is set
         {"wait": e}            nothing comes before the event is set
         {}                     nothing happens
-    `habits` is how it behaves otherwise, see `deliver`. `seen` has every request: server (hub or
+    `habits` is how it behaves otherwise, see `deliver`; with {"bad_token": True} it refuses every
+    token, whatever is asked for. `seen` has every request: server (hub or
     cdn), method, file, headers, status.
     """
 
@@ -83,6 +84,8 @@ class Hub:
             repo = prefix.removeprefix("/cache").strip("/")
             return self.deliver(handler, seen, self.repos[repo][seen.file])
         repo = prefix.removesuffix("/resolve/main")[1:]
+        if self.habits.get("bad_token") and "Authorization" in handler.headers:
+            return send(handler, seen, 401, {}, b"Invalid credentials in Authorization header")
         if method == "GET" and seen.file in self.faults and not is_fine(self.faults[seen.file]):
             status, headers = as_pair(self.faults[seen.file].pop(0))
             return send(handler, seen, status, headers, b"no")

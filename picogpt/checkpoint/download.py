@@ -163,7 +163,7 @@ def cause_of(error):
         hint += "or log in with a browser where the network wants a login"
         return Cause("the server's certificate is not trusted", hint, said, least_wait=math.inf)
     if "CA certificate" in words or "X509" in words or isinstance(first, no_file):
-        hint = "correct or unset REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE"
+        hint = "correct or unset REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSLKEYLOGFILE"
         return Cause("the trusted certificates can't be read", hint, said, least_wait=math.inf)
     if isinstance(error, ValueError):
         return Cause("that is no web address", "check HF_ENDPOINT", least_wait=math.inf)
@@ -181,7 +181,7 @@ def first_of(error):
 
 def in_words(error):
     """What the system says of an error, else the name of its type."""
-    said = str(error) if isinstance(error, TimeoutError) else None
+    said = str(error) if type(error) in (OSError, TimeoutError) else None
     return getattr(error, "strerror", None) or said or type(error).__name__
 
 

@@ -96,20 +96,24 @@ def find_model(name, models_dir=None, patience=10):
 
 def cached_folders(hub_id):
     """Where the user's Hugging Face cache may hold a model, under its new and its old name."""
-
-    def place(variable, default):
-        said = os.environ.get(variable) or default
-        return os.path.expandvars(os.path.expanduser(said))  # noqa: PTH111 - in huggingface_hub's order
-
-    home = place("HF_HOME", place("XDG_CACHE_HOME", "~/.cache") + "/huggingface")
-    cache = place("HF_HUB_CACHE", place("HUGGINGFACE_HUB_CACHE", f"{home}/hub"))
     names = [hub_id]
     if hub_id in (*SIZES, *FIRST_NAMES.values()):
         names.append(hub_id.split("/")[1])
     for name in names:
-        folder = Path(cache, "models--" + name.replace("/", "--"))
+        folder = hugging_face_cache() / ("models--" + name.replace("/", "--"))
         with suppress(OSError, ValueError):
             yield folder / "snapshots" / (folder / "refs" / "main").read_text("utf-8").strip()
+
+
+def hugging_face_cache():
+    """Where huggingface_hub keeps what it fetches: the variables that it reads, in its order."""
+
+    def place(variable, default):
+        said = os.environ.get(variable) or default
+        return os.path.expandvars(os.path.expanduser(said))  # noqa: PTH111 - $VAR may follow ~
+
+    home = place("HF_HOME", place("XDG_CACHE_HOME", "~/.cache") + "/huggingface")
+    return Path(place("HF_HUB_CACHE", place("HUGGINGFACE_HUB_CACHE", f"{home}/hub")))
 
 
 def is_complete(folder, needs_tokenizer=True):

@@ -8,7 +8,7 @@ from hub import DATA, MEDIUM, Hub
 from models import small_folder
 from safetensors.numpy import load_file, save_file
 
-from picogpt.checkpoint import download
+from picogpt.checkpoint import connection, download
 from picogpt.checkpoint import hub as models
 from picogpt.checkpoint.download import fetch_file
 
@@ -27,6 +27,7 @@ def clean(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setattr(connection, "ANSWERED", set())
     monkeypatch.setattr(models, "TINY_FOLDERS", [tmp_path / "tiny"])
     waits = []
     monkeypatch.setattr(download, "time", SimpleNamespace(sleep=waits.append))
