@@ -1,11 +1,11 @@
 """GPT-2 in plain NumPy: read it, run it, train it."""
 
+import os
 import sys
+from _signal import SIG_IGN, SIGINT, getsignal, signal  # all of `signal` that needs no imports
 
-from picogpt.tools.interrupts import exit_on_interrupt
-
-if sys.argv[:1] == ["-m"]:  # python -m picogpt.NAME, which imports this first
-    exit_on_interrupt()  # until the command answers Ctrl-C in its own way
+if sys.argv[:1] == ["-m"] and getsignal(SIGINT) != SIG_IGN:  # python -m picogpt.NAME begins here
+    signal(SIGINT, lambda *_: os._exit(130))  # until the command answers Ctrl-C in its own way
 
 from importlib import import_module
 

@@ -57,7 +57,7 @@ class FeatureCache:
         path = self.place / file_name(batch, buffer.getbuffer())
         try:
             self.place.mkdir(parents=True, exist_ok=True)
-            with written_beside(path) as partial:
+            with written_beside(path, synced=False) as partial:
                 partial.write_bytes(buffer.getbuffer())
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:

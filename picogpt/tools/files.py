@@ -123,11 +123,12 @@ def delete_old_workshops(folder):
 
 
 @contextmanager
-def written_beside(path):
+def written_beside(path, synced=True):
     """Give a path to write a file to, which is renamed to `path` once all went well.
 
     Who has the old file open, or mapped into memory, keeps it as it was. The new one has its mode
-    and owner; a link stays a link, to the new file; a device or a pipe gets the bytes. Raises
+    and owner; a link stays a link, to the new file; a device or a pipe gets the bytes. With synced
+    False, for what can be computed again and has a checksum, nothing waits for the disk. Raises
     OutputError where the file can't be written.
     """
     path = Path(path)
@@ -141,9 +142,10 @@ def written_beside(path):
             yield part
             if renamed:
                 part.chmod(mode)  # safetensors writes files that only their owner may read
-                make_ready(part, target)
+                make_ready(part, target, synced)
                 rename(part, target)
-                sync(target.parent)
+                if synced:
+                    sync(target.parent)
             else:
                 with part.open("rb") as source, path.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
@@ -154,7 +156,7 @@ def written_beside(path):
         raise OutputError(f"{path} can't be written ({reason})") from error
 
 
-def make_ready(part, path):
+def make_ready(part, path, synced=True):
     """Give a finished file the mode and owner of `path`, if it exists, and sync it to the disk."""
     with suppress(FileNotFoundError):
         old = path.stat()
@@ -162,7 +164,8 @@ def make_ready(part, path):
             with suppress(PermissionError):  # only root may give files away
                 os.chown(part, old.st_uid, old.st_gid)
         part.chmod(old.st_mode)
-    sync(part)
+    if synced:
+        sync(part)
 
 
 def rename(part, path):

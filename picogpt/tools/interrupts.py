@@ -1,10 +1,10 @@
 """Ctrl-C while nothing is at work that could lose something: the process ends, without a traceback.
 
-This module is the first that a command imports, and imports next to nothing itself.
+While Python imports the project, picogpt/__init__.py does the same.
 """
 
-import _signal as signal  # its wrapper, the module signal, takes milliseconds to import
 import os
+import signal
 
 # a shell ignores Ctrl-C for what a script starts with & behind it: then it stays ignored
 IGNORED_FROM_THE_START = signal.getsignal(signal.SIGINT) == signal.SIG_IGN

@@ -51,7 +51,8 @@ def flags_before(out):
         flags = read_json(path)
     except CheckpointError:
         raise CheckpointError(f"{path} is damaged; {hint}") from None
-    if "n_steps" not in flags:
+    numbers = [str(flags.get(name)) for name in ("n_steps", "n_threads")]
+    if not all(re.fullmatch("[0-9]{1,12}", number) for number in numbers):
         raise CheckpointError(f"{path} is not what training writes; {hint}")
     return flags
 
@@ -77,7 +78,7 @@ def begin_or_go_on(out, flags, start_folder=None):
             file.unlink()
     elif has_result:
         for name in changed:
-            said = f"{out} goes on with --{name} {flags[name]} in place of {before[name]}"
+            said = f"{out} goes on with --{name} {flags[name]} in place of {before.get(name)}"
             print(f"{said}: {MAY_CHANGE[name]}", file=sys.stderr)
     if changed or before is None:
         write_text(out / RUN, json.dumps(flags, indent=2) + "\n")
