@@ -102,12 +102,11 @@ def fine_tune(
 
     head = new_head(model.config.n_embd, n_classes, seed)
     n_train = len(ids["train"])
-    left_out = np.zeros(n_train, bool)
-    if chosen_by == "validation":
-        left_out = validation_mask(n_train, seed)
+    validates = chosen_by == "validation"
+    left_out = validation_mask(n_train, seed) if validates else np.zeros(n_train, bool)
     rows = np.flatnonzero(~left_out)
     measured = {"train": pick(rows[: n_train // 10 or 1]), "dev": (ids["dev"], labels["dev"])}
-    if chosen_by == "validation":
+    if validates:
         measured["validation"] = pick(np.flatnonzero(left_out))
 
     def trained_head():
