@@ -31,10 +31,15 @@ def test_links_lead_to_files_that_are_there(readme):
     assert [path for path in links if not (readme.parent / path).exists()] == []
 
 
-def test_links_to_functions_lead_to_files_that_define_them():
-    found = functions(TEACHING)
+@pytest.mark.parametrize("language", ["", ".ko"])
+def test_links_to_functions_lead_to_files_that_define_them(language):
+    found = functions(TEACHING.with_name(f"README{language}.md"))
     assert len(found) > 60
     assert [(name, path) for name, path in found if not defines(path, name)] == []
+
+
+def test_both_languages_have_the_same_path():
+    assert functions(TEACHING) == functions(TEACHING.with_name("README.ko.md"))
 
 
 def test_every_kernel_and_every_derivative_is_on_the_path():

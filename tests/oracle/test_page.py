@@ -422,7 +422,7 @@ def test_it_opens_on_the_head_with_most_to_tell(visit, model):
     assert page.locator("#head-out").inner_text() == str(head)
     reading = page.locator('[data-reading="0"]').inner_text()
     assert f"Block {block}, head {head}" in reading
-    check([re.search(r"about ([\d.]+) less", reading)[1]], [effects.max()])
+    check([re.search(r"owes ([\d.]+) to", reading)[1]], [effects.max()])
 
 
 def test_the_whole_at_a_glance_leads_to_the_steps(visit):

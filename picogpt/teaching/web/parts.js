@@ -31,6 +31,21 @@ const tokenAt = (t, i) => visible(texts[t].ids[i]);
 
 const SVG = ["svg", "path", "text", "line", "circle", "rect", "g", "title"];
 const MATH = ["math", "mrow", "mi", "mn", "mo", "mtext", "msub", "msup", "mfrac", "msqrt", "munder"];
+function wordsOf(t) {  // the tokens one by one, but those that hold parts of characters together
+  const words = [];
+  let places = [], bytes = [];
+  texts[t].ids.forEach((id, i) => {
+    if (!places.length && decoded(toBytes(id)) !== null) { words.push({ text: visible(id), places: [i] }); return; }
+    places.push(i);
+    bytes.push(...toBytes(id));
+    const next = texts[t].ids[i + 1];
+    if (next !== undefined && decoded(toBytes(next)) === null) return;
+    words.push({ text: decoded(Uint8Array.from(bytes)) ?? "…", places });
+    places = [], bytes = [];
+  });
+  return words;
+}
+
 function el(tag, attributes = {}, ...children) {
   const space = SVG.includes(tag) ? "2000/svg" : MATH.includes(tag) ? "1998/Math/MathML" : "1999/xhtml";
   const node = document.createElementNS(`http://www.w3.org/${space}`, tag);

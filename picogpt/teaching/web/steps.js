@@ -249,23 +249,10 @@ const STEPS = [
 ];
 
 function tokenList(t) {  // byte tokens of one word stand under that word
-  const button = (id, i) => el("button", { onclick: () => pickToken(t, i), "data-token": `${t}-${i}` },
-    el("span", { class: "tok" }, visible(id)), el("small", { class: "num" }, hex(id)), el("small", { class: "num" }, `id ${id}`));
-  const items = [];
-  let waiting = [], bytes = [];
-  texts[t].ids.forEach((id, i) => {
-    const whole = !waiting.length && decoded(toBytes(id)) !== null;
-    if (whole) { items.push(el("li", {}, button(id, i))); return; }
-    waiting.push(button(id, i));
-    bytes.push(...toBytes(id));
-    const text = decoded(Uint8Array.from(bytes)), next = texts[t].ids[i + 1];
-    const ends = next === undefined || decoded(toBytes(next)) !== null;
-    if (ends) {
-      items.push(el("li", { class: "bytes" }, el("b", { class: "tok" }, text === null ? "…" : text), el("span", { class: "tokens" }, waiting)));
-      waiting = [], bytes = [];
-    }
-  });
-  return el("ol", { class: "tokens" }, items);
+  const button = (i) => el("button", { onclick: () => pickToken(t, i), "data-token": `${t}-${i}` },
+    el("span", { class: "tok" }, tokenAt(t, i)), el("small", { class: "num" }, hex(texts[t].ids[i])), el("small", { class: "num" }, `id ${texts[t].ids[i]}`));
+  return el("ol", { class: "tokens" }, wordsOf(t).map(({ text, places }) => places.length === 1 ? el("li", {}, button(places[0]))
+    : el("li", { class: "bytes" }, el("b", { class: "tok" }, text), el("span", { class: "tokens" }, places.map(button)))));
 }
 
 function worked(t, i) {  // q . k = |q||k| cos, for the key that gets most weight

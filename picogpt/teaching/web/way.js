@@ -85,15 +85,14 @@ function wayOf(t) {
         jump("ffn", { onclick: () => { state.block = block; update(); } }, say("feed-forward", "피드포워드"))))),
     jump("embed", { class: "stage" }, el("span", { class: "name" }, say("embeddings", "임베딩")), el("span", { class: "num" }, `wte + wpe → [${ids.length}, ${config.n_embd}]`)),
     jump("tokens", { class: "stage" }, el("span", { class: "name" }, say("tokens", "토큰")),
-      el("span", { class: "tokens" }, ids.map((id) => el("span", { class: "chip tok" }, visible(id))))));
+      el("span", { class: "tokens" }, wordsOf(t).map(({ text }) => el("span", { class: "chip tok" }, text)))));
 }
 
 function headReading(t, i) {  // what the picked head does for the picked token, in a sentence
-  const [[j, w]] = heaviest(t, i, 1), effect = effectOf(t, state.block, state.head), best = tokenBefore(t);
-  const less = effect >= 0 ? say("less", "낮아집니다") : say("more", "높아집니다");
+  const [[j, w]] = heaviest(t, i, 1), effect = effectOf(t, state.block, state.head), best = unchangedBest(t);
   return [el("p", { class: "reading", "aria-live": "polite", "data-reading": t }, say(
-    `Block ${state.block}, head ${state.head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). Without this head, log p of “${best}” would be about ${format(Math.abs(effect))} ${less} (estimated from the gradient).`,
-    `블록 ${state.block}, 헤드 ${state.head}: ${tokenAt(t, i)}은(는) ${tokenAt(t, j)}을(를) 가장 많이 봅니다 (${format(w)}). 이 헤드가 없으면 “${best}”의 log p가 약 ${format(Math.abs(effect))} ${less} (그래디언트로 추정).`)),
+    `Block ${state.block}, head ${state.head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). To first order (gradient times output), log p of “${best}” owes ${format(effect)} to this head; what is left without it, silencing shows.`,
+    `블록 ${state.block}, 헤드 ${state.head}: ${tokenAt(t, i)}은(는) ${tokenAt(t, j)}을(를) 가장 많이 봅니다 (${format(w)}). 일차 근사(그래디언트 × 출력)로 “${best}”의 log p 가운데 ${format(effect)}이(가) 이 헤드의 몫입니다. 이 헤드가 없으면 어떻게 되는지는 꺼 보면 알 수 있습니다.`)),
     el("p", {}, jump("weights", { class: "go" }, say("See its weights large ↓", "가중치 크게 보기 ↓")), " ", live && live.silenceButton(state.block, state.head, t, true))];
 }
-const tokenBefore = (t) => visible(ranked(texts[t].before || texts[t].logits)[1][0]);  // what an unchanged model puts first
+const unchangedBest = (t) => visible(ranked(texts[t].before || texts[t].logits)[1][0]);  // what an unchanged model puts first
