@@ -75,7 +75,7 @@ def test_a_disk_that_refuses_is_told_once_and_stops_nothing(tmp_path, monkeypatc
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"features aren't kept in {tmp_path / 'file'}: Not a directory"
 
-    def full(path):  # noqa: ARG001
+    def full(path, synced):  # noqa: ARG001
         raise OSError(28, "No space left on device")
 
     cache = FeatureCache(tmp_path, NAMES[0])
