@@ -154,7 +154,7 @@ def cause_of(error):
     no_file = (FileNotFoundError, PermissionError, IsADirectoryError)
     if "dependencies for SOCKS" in words:
         hint = "pip install pysocks, or unset ALL_PROXY and HTTPS_PROXY"
-        return Cause("a SOCKS proxy is set, and PySocks is missing", hint, least_wait=math.inf)
+        return Cause("a SOCKS proxy is set without PySocks", hint, least_wait=math.inf)
     if "Proxy" in type(error).__name__ or words.startswith(("Proxy", "SOCKS")):
         hint = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or unset them"
         return Cause("the proxy gives no connection", hint, said)
@@ -166,7 +166,8 @@ def cause_of(error):
         hint = "correct or unset REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE and SSLKEYLOGFILE"
         return Cause("the trusted certificates can't be read", hint, said, least_wait=math.inf)
     if isinstance(error, ValueError):
-        return Cause("that is no web address", "check HF_ENDPOINT", least_wait=math.inf)
+        hint = "check HF_ENDPOINT and HTTPS_PROXY"
+        return Cause("that is no web address", hint, least_wait=math.inf)
     return Cause("no connection", "check the network and try again", said)
 
 

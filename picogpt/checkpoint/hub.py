@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from picogpt.checkpoint.download import (
 )
 from picogpt.checkpoint.weights import INDEX, WEIGHTS, largest_file, shard_names, weight_files
 from picogpt.tools.errors import CheckpointError, DownloadError, PicoGPTError, UsageError
+from picogpt.tools.files import cache_folder
 
 MODEL_IDS = {
     "124M": "openai-community/gpt2",
@@ -81,9 +83,7 @@ def find_model(name, models_dir=None, patience=10):
         wrong = CheckpointError if re.search(r"^[.~]|[/\\]", name) else UsageError
         sizes = ", ".join([*MODEL_IDS, "tiny"])
         raise wrong(f"{name!r} is no folder, no size ({sizes}) and no hub id like owner/name")
-    checkout = (PACKAGE.parent / "setup.cfg").is_file()
-    models_dir = models_dir or (PACKAGE.parent / "weights" if checkout else "~/.cache/picogpt")
-    ours = Path(os.path.expanduser(models_dir)).absolute() / name.replace("/", "--")  # noqa: PTH111
+    ours = models_folder(models_dir) / name.replace("/", "--")
     needs_tokenizer = name in MODEL_IDS
     if is_complete(ours, needs_tokenizer):
         with suppress(OSError):
@@ -92,6 +92,15 @@ def find_model(name, models_dir=None, patience=10):
     if cached := next(filter(is_complete, cached_folders(hub_id)), None):
         return cached
     return fetch_model(hub_id, ours, patience, needs_tokenizer)
+
+
+def models_folder(models_dir=None):
+    """Where models are kept: as given, else weights/ of a checkout, else the user's cache."""
+    if models_dir is not None:
+        return Path(os.path.expanduser(models_dir)).absolute()  # noqa: PTH111
+    if (PACKAGE.parent / "setup.cfg").is_file():
+        return PACKAGE.parent / "weights"
+    return cache_folder() or Path(tempfile.gettempdir(), "picogpt")
 
 
 def cached_folders(hub_id):
@@ -146,8 +155,8 @@ def fetch_model(hub_id, folder, patience=10, needs_tokenizer=True):
         raise error
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     url = f"{endpoint.rstrip('/')}/{hub_id}/resolve/main/"
-    expect_answer(url + "config.json", patience)
     fetch = fetcher(url, folder)
+    expect_answer(url + "config.json", patience)
     if fetch("config.json"):
         config = load_config(folder)  # before gigabytes of another architecture come
         for file in TOKENIZER_FILES:
@@ -173,7 +182,9 @@ def fetcher(url, folder):
     """
     token = (os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
     if not (token.isascii() and token.isprintable()):
-        raise DownloadError("HF_TOKEN is no token: it may hold letters, digits and signs only")
+        error = DownloadError("HF_TOKEN is no token: it may hold letters, digits and signs only")
+        error.reason = "HF_TOKEN is no token"
+        raise error
 
     def fetch(file, largest=LARGEST_FILE):
         nonlocal token

@@ -127,6 +127,42 @@ def test_a_wrong_file_is_deleted(hub, fetch, tmp_path, clean, habits):
     assert fetch() == DATA
 
 
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html><p>Log in", b"\xef\xbb\xbf\n <HTML>", b"<?xml ?>", b"<!-- --><p>"]
+)
+@pytest.mark.parametrize("file", ["small.txt", "big.safetensors"])
+def test_a_web_page_in_place_of_a_file(hub, fetch, tmp_path, file, page):
+    hub.repos["a/b"][file] = page
+    with pytest.raises(DownloadError, match="a web page came in its place: log in") as error:
+        fetch(file)
+    sentence(error)
+    assert not list((tmp_path / "to").iterdir())
+
+
+@pytest.mark.parametrize("habits", [{"length": False}, {"gzip": True}, {}])
+def test_a_file_larger_than_it_may_be_is_given_up_on_its_way(hub, fetch, tmp_path, habits):
+    hub.habits = habits
+    hub.repos["a/b"]["small.txt"] = bytes(10**6)
+    with pytest.raises(DownloadError, match="(more than 70,000 bytes|came damaged)") as error:
+        fetch("small.txt", largest=70_000)
+    sentence(error)
+    assert not list((tmp_path / "to").iterdir())
+    assert len(hub.got("small.txt")) == 1
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_body_that_is_not_as_long_as_the_hub_said(hub, fetch, tmp_path, more):
+    hub.habits = {"linked": {"X-Linked-Size": len(DATA) + more}, "length": False}
+    with pytest.raises(DownloadError):
+        fetch()
+    assert more == 1 or not list((tmp_path / "to").iterdir())
+
+
+def test_a_length_that_is_no_number_is_none(hub, fetch):
+    hub.habits = {"linked": {"X-Linked-Size": "many"}}
+    assert fetch() == DATA
+
+
 def test_a_file_in_the_folders_place(fetch, tmp_path):
     (tmp_path / "to").write_bytes(b"")
     with pytest.raises(DownloadError, match="big.safetensors can't be written") as error:

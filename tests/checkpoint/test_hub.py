@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from hub import MEDIUM, sentence, silent_server, write
 from models import small_folder
 
 import picogpt
-from picogpt.checkpoint.download import RETRY_WAITS
+from picogpt.checkpoint.download import RETRY_WAITS, within
 from picogpt.checkpoint.hub import find_model, resolve_model
 from picogpt.tools.errors import CheckpointError, DownloadError, UsageError
 
@@ -90,6 +92,11 @@ def test_a_path_to_no_folder_is_no_wrong_usage(tmp_path):
     "variable, value, cache",
     [
         ("HF_HUB_CACHE", "{}/x", "x"),
+        ("HF_HUB_CACHE", "~/x", "home/x"),
+        ("HF_HUB_CACHE", "$HOME/x", "home/x"),
+        ("HUGGINGFACE_HUB_CACHE", "{}/x", "x"),
+        ("HUGGINGFACE_HUB_CACHE", "~/x", "home/x"),
+        ("HF_HOME", "$HOME/y", "home/y/hub"),
         ("HF_HOME", "{}/y", "y/hub"),
         ("XDG_CACHE_HOME", "{}/z", "z/huggingface/hub"),
         ("HF_HOME", "~/h", "home/h/hub"),
@@ -117,6 +124,37 @@ def test_the_nearest_variable_counts(files, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
     with pytest.raises(DownloadError):
         find_model("124M", tmp_path)
+
+
+@pytest.mark.parametrize("kept_as", ["models--distilbert--distilgpt2", "models--distilgpt2"])
+def test_distilgpt2_is_known_by_the_name_it_had_before_models_had_owners(
+    hub, files, tmp_path, monkeypatch, kept_as
+):
+    hub.repos["distilbert/distilgpt2"] = files
+    folder = find_model("distilgpt2", tmp_path / "models")
+    assert folder == tmp_path / "models" / "distilbert--distilgpt2"
+    assert find_model("distilbert/distilgpt2", tmp_path / "models") == folder
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    cached = write(tmp_path / "cache" / kept_as / "snapshots" / "1", files)
+    write(tmp_path / "cache" / kept_as / "refs", {"main": b"1"})
+    assert find_model("distilgpt2", tmp_path / "others") == cached
+
+
+def test_what_killed_processes_left_of_a_complete_model_is_deleted(files, tmp_path):
+    folder = write(tmp_path / "355M", files)
+    (folder / "model.safetensors@%22x%22.part").write_bytes(b"half")
+    (folder / "mine.part").write_bytes(b"mine")
+    assert find_model("355M", tmp_path) == folder
+    assert {path.name for path in folder.iterdir()} == {*files, "mine.part"}
+
+
+def test_a_model_without_a_tokenizer_of_gpt2s_kind_comes_all_the_same(hub, files, tmp_path):
+    tokenizer = {"vocab.json", "merges.txt", "tokenizer_config.json"}
+    hub.repos["pro/teins"] = {name: files[name] for name in files.keys() - tokenizer}
+    folder = find_model("pro/teins", tmp_path)
+    assert {path.name for path in folder.iterdir()} == hub.repos["pro/teins"].keys()
+    n_requests = len(hub.seen)
+    assert find_model("pro/teins", tmp_path) == folder and len(hub.seen) == n_requests
 
 
 @pytest.mark.parametrize(
@@ -167,10 +205,69 @@ def test_a_server_that_never_answers_is_given_up(tmp_path, monkeypatch, capsys):
         assert "(no connection)" in takes_over(tmp_path, capsys)
 
 
-def test_offline_tiny_takes_over(hub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "True")
-    assert "HF_HUB_OFFLINE" in takes_over(tmp_path, capsys)
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+@pytest.mark.parametrize("value", ["True", "1", "on"])
+def test_offline_tiny_takes_over(hub, tmp_path, monkeypatch, capsys, variable, value):
+    monkeypatch.setenv(variable, value)
+    assert f"({variable} is set)" in takes_over(tmp_path, capsys)
+    with pytest.raises(DownloadError, match=f"774M.*: unset {variable}|gpt2-large.*: unset"):
+        find_model("774M", tmp_path)
     assert not hub.seen
+
+
+def test_the_hubs_own_variable_for_offline_goes_first(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert find_model("355M", tmp_path) and hub.seen
+
+
+@pytest.mark.parametrize(
+    "variables, reason",
+    [
+        ({"REQUESTS_CA_BUNDLE": "/no/such/ca.pem"}, "the trusted certificates can't be read"),
+        ({"CURL_CA_BUNDLE": __file__}, "the trusted certificates can't be read"),
+        ({"SSLKEYLOGFILE": "/no/such/keys"}, "the trusted certificates can't be read"),
+        ({"ALL_PROXY": "socks5h://127.0.0.1:9"}, "a SOCKS proxy is set without PySocks"),
+        ({"HTTPS_PROXY": "http://127.0.0.1:9"}, "the proxy gives no connection"),
+        ({"HTTPS_PROXY": "fax://127.0.0.1:9"}, "the proxy gives no connection"),
+        ({"HTTPS_PROXY": "http://[::1"}, "that is no web address"),
+        ({"HF_ENDPOINT": "huggingface.co"}, "that is no web address"),
+        ({"HF_TOKEN": "비밀"}, "HF_TOKEN is no token"),
+    ],
+    ids=str,
+)
+def test_tiny_takes_over_and_the_real_cause_is_named(
+    tmp_path, monkeypatch, capsys, variables, reason
+):
+    if "PySocks" in reason and find_spec("socks"):
+        pytest.skip("PySocks is here")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", f"https://127.0.0.1:{server.getsockname()[1]}")
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert f"124M can't be had ({reason}" in takes_over(tmp_path, capsys)
+        with pytest.raises(DownloadError, match=reason) as error:
+            find_model("774M", tmp_path)
+    sentence(error)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_machine_without_shared_memory_or_threads_to_spare(tmp_path, monkeypatch):
+    class NoSemaphore:
+        SEM_VALUE_MAX = 1
+
+        def __init__(self, *_):
+            raise OSError(38, "Function not implemented")
+
+    def no_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_multiprocessing.SemLock", NoSemaphore)
+    assert resolve_model("355M", tmp_path / "a")
+    monkeypatch.setattr("threading.Thread.start", no_thread)
+    done = []
+    within(5, lambda: done.append("all the same"))
+    assert done
 
 
 def test_a_hub_in_trouble_lets_tiny_take_over(hub, files, tmp_path, capsys):
@@ -329,6 +426,19 @@ def test_the_token_goes_before_netrc(hub, tmp_path, monkeypatch):
     find_model("355M", tmp_path)
     asked = hub.got("model.safetensors", server="hub")
     assert asked[0].headers["Authorization"] == "Bearer hf_secret"
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"])
+def test_a_token_that_has_expired_is_left_out(hub, files, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setenv(name, "hf_expired")
+    hub.habits = {"bad_token": True}
+    folder = find_model("355M", tmp_path)
+    assert {path.name for path in folder.iterdir()} == files.keys()
+    assert capsys.readouterr().err == "HF_TOKEN is wrong or has expired: going on without it\n"
+    refused = [seen for seen in hub.seen if seen.method == "GET" and seen.status == 401]
+    assert len(refused) == 1  # and not for each of the files
+    with pytest.raises(DownloadError, match="private and HF_TOKEN is wrong or has expired"):
+        find_model("pri/vate", tmp_path)
 
 
 @pytest.mark.usefixtures("hub")
