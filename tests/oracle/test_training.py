@@ -1,6 +1,7 @@
 """Trained models and perplexity beside transformers."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from picogpt.model import load, logits
 from picogpt.tasks.metrics import text_loss
 from picogpt.tools.cli import call
 from picogpt.train import main
+from picogpt.training import loop
 
 torch = oracle("torch")
 transformers = oracle("transformers")
@@ -42,14 +44,25 @@ def test_perplexity_agrees_with_transformers(tmp_path, text):
     assert math.exp(loss / n_tokens) == pytest.approx(math.exp(expected / n_tokens), rel=1e-4)
 
 
-def test_transformers_loads_what_the_trainer_writes(tmp_path):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_transformers_loads_what_the_trainer_writes(tmp_path, monkeypatch, stopped):
     text = tmp_path / "text.txt"
     rng = np.random.default_rng(0)
     text.write_text("".join(f"{a} and {b}\n" for a, b in rng.integers(0, 99, (2000, 2))))
     out = tmp_path / "out"
     flags = {"data": text, "out": out, "n_layer": 2, "n_embd": 24, "n_head": 2, "n_ctx": 16}
     flags |= {"vocab_size": 300, "n_steps": 20}
-    assert call(main, [f"--{name}={value}" for name, value in flags.items()]) == 0
+    if stopped:
+        train_step = loop.train_step
+
+        def step_and_press(model, state, windows, step, *rest):
+            if step == 12:
+                signal.raise_signal(signal.SIGINT)
+            return train_step(model, state, windows, step, *rest)
+
+        monkeypatch.setattr(loop, "train_step", step_and_press)
+    code = call(main, [f"--{name}={value}" for name, value in flags.items()])
+    assert code == (130 if stopped else 0)
     model = load(out)
     tokenizer = transformers.GPT2TokenizerFast.from_pretrained(out)
     ids = model.encoder.encode("12 and 34\n")

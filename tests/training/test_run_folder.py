@@ -82,6 +82,19 @@ def test_a_finished_run_can_be_made_longer(train, tmp_path):
     assert "9 steps: it is finished" in train(7)[1]
 
 
+def test_every_command_can_use_a_stopped_run(train, text, tmp_path, monkeypatch, capsys):
+    import gpt2
+    from picogpt import explain, perplexity
+
+    stopped_at(monkeypatch, 4)
+    assert train(8)[0] == 130
+    model = ["--model_size", str(tmp_path / "out")]
+    assert call(gpt2.main, ["1+1", "--n_tokens_to_generate", "2", *model]) == 0
+    assert call(perplexity.main, [str(text), *model]) == 0
+    assert call(explain.main, ["1+1", "--out", str(tmp_path / "page.html"), *model]) == 0
+    assert "perplexity" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("n_steps", [12, 5, 3])
 def test_a_stopped_run_goes_on_with_another_length(train, tmp_path, monkeypatch, n_steps):
     stopped_at(monkeypatch, 4)
