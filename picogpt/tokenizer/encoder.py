@@ -114,8 +114,7 @@ class Encoder:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            where = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
-            raise TextError(f"The text holds half a character, {where}: take it out.") from None
+            raise TextError(surrogate_told(text[error.start], error.start + 1)) from None
         ids = []
         for i, (added, part) in enumerate(self._splitter.split(text, allow_special)):
             if added:
@@ -217,3 +216,16 @@ class Encoder:
                 if pair in ranks:
                     heapq.heappush(heap, ranks[pair] * n + left)
         return [symbol for symbol in symbols if symbol]
+
+
+def surrogate_told(character, place):
+    """What a lone surrogate in a text means: half a character, or a byte that Python didn't know.
+
+    Python decodes the shell's words by the locale; under LC_ALL=C that is ASCII, and any other byte
+    becomes one of U+DC80 to U+DCFF (PEP 383).
+    """
+    if "\udc80" <= character <= "\udcff":
+        said = f"The locale has no such character as the one at {place}"
+        return f"{said}: set PYTHONUTF8=1, or LC_ALL to a locale of UTF-8."
+    where = f"U+{ord(character):04X} at character {place}"
+    return f"The text holds half a character, {where}: take it out."

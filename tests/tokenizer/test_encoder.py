@@ -85,6 +85,8 @@ def test_half_a_character_is_refused(encoder):
         encoder.encode("ab\ud83d")
     with pytest.raises(TextError, match=r"U\+DE00 at character 3: take it out\.$"):
         encoder.encode("가b" + "\ude00" * 100)
+    with pytest.raises(TextError, match="^The locale has no such character as the one at 2: set"):
+        encoder.encode("a\udcc3\udca9")
 
 
 def test_end_of_text_is_plain_text_unless_asked_for(encoder):
