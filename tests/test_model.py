@@ -194,14 +194,14 @@ def test_logits_are_transformers(folder):
     assert np.abs(np.concatenate(steps) - expected).max() < 2e-5
 
 
-def test_an_older_checkpoints_habits_stand_in_its_config(tmp_path):
+def test_an_older_checkpoints_generation_config_stands_in_its_config(tmp_path):
     folder = small_folder(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config |= {"do_sample": True, "temperature": 0.5, "top_k": 5}
     (folder / "config.json").write_text(json.dumps(config))
-    habits = {"do_sample": True, "temperature": 0.5, "top_k": 5}
+    settings = {"do_sample": True, "temperature": 0.5, "top_k": 5}
     end = config["eos_token_id"]
-    assert picogpt.load(folder).generation == habits | {"eos_token_id": end}
+    assert picogpt.load(folder).generation == settings | {"eos_token_id": end}
     (folder / "generation_config.json").write_text("{}")  # it takes the place of all that
     assert picogpt.load(folder).generation == {"eos_token_id": None}
 

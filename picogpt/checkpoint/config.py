@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from picogpt.activations import ACTIVATIONS
-from picogpt.tools.errors import CheckpointError
+from picogpt.tools.errors import CheckpointError, brief
 from picogpt.tools.files import read_json, write_text
 
 
@@ -79,7 +79,8 @@ def load_config(folder):
         raise CheckpointError(f"{folder} has no config.json: is it a GPT-2 model folder?")
     values = read_json(path)
     if values.get("model_type", "gpt2") != "gpt2":
-        raise CheckpointError(f"{path}: model_type is {values['model_type']!r}, only gpt2 can run")
+        kind = brief(values["model_type"])
+        raise CheckpointError(f"{path}: model_type is {kind}, only gpt2 can run")
     names = {HUGGING_FACE_NAMES.get(field.name, field.name): field.name for field in fields(Config)}
     names |= OTHER_NAMES
     known = {name: values[key] for key, name in names.items() if key in values}
@@ -92,7 +93,7 @@ def check(config, values, path):
     def require(fits, name, wanted):
         if not fits:
             said = HUGGING_FACE_NAMES.get(name, name)
-            raise CheckpointError(f"{path}: {said} is {getattr(config, name)!r}, not {wanted}")
+            raise CheckpointError(f"{path}: {said} is {brief(getattr(config, name))}, not {wanted}")
 
     if values.get("add_cross_attention"):
         raise CheckpointError(f"{path}: add_cross_attention is set, which is not supported")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from picogpt.tools.errors import CheckpointError
+from picogpt.tools.errors import CheckpointError, brief
 from picogpt.tools.files import read_json
 
 
@@ -89,7 +89,7 @@ def load_generation_config(folder, config):
 def refuse(name, wanted, value):
     """Raise the CheckpointError for a setting that makes no sense."""
     raise CheckpointError(
-        f"generation_config.json can't be followed: {name} must be {wanted}, not {value!r}"
+        f"generation_config.json can't be followed: {name} must be {wanted}, not {brief(value)}"
     )
 
 

@@ -16,6 +16,12 @@ def printable(text):
     return re.sub(control, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def brief(value):
+    """A value of a file as a message shows it: its repr, or how that begins."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "..."
+
+
 class PicoGPTError(Exception):
     """Anything this project refuses; the base of all the types below."""
 

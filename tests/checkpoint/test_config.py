@@ -100,7 +100,12 @@ BAD += [
 ]
 BAD += [
     ({"layer_norm_epsilon": value}, f"layer_norm_epsilon is {value!r}, not between 0 and 1")
-    for value in (float("nan"), float("inf"), -1e-5, 0, True, None, "1e-5", 10**400)
+    for value in (float("nan"), float("inf"), -1e-5, 0, True, None, "1e-5")
+]
+BAD += [
+    ({"layer_norm_epsilon": 10**400}, r"layer_norm_epsilon is 10{59}\.\.\., not between 0 and 1"),
+    ({"activation_function": "x" * 10**6}, r"is 'x{59}\.\.\., not one of gelu_new"),
+    ({"model_type": ["x"] * 10**5}, r"model_type is \['x', .*\.\.\., only gpt2 can run$"),
 ]
 
 

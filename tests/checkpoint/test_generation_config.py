@@ -74,6 +74,12 @@ def test_a_setting_that_makes_no_sense_is_refused_by_its_name(bad):
         processor_settings(bad, [])
 
 
+def test_a_message_repeats_no_long_list():
+    with pytest.raises(CheckpointError) as error:
+        processor_settings({"suppress_tokens": ["a"] * 50_000}, [])
+    assert len(str(error.value)) < 200
+
+
 @pytest.mark.parametrize("bad", [3, [3], {"a": "b"}])
 def test_stop_strings_that_are_no_texts(bad):
     with pytest.raises(CheckpointError, match="stop_strings must be"):
