@@ -54,7 +54,10 @@ def main(
     texts = (DEFAULT_TEXT if text is None else text,) + (() if and_ is None else (and_,))
     request = Request(texts, learn=learn, lecture=lecture)
     if serve:
-        server.serve(load(model_size), request, port, open)
+        server.check_port(port)
+        model = load(model_size)
+        request.ids(model)  # what can't be shown is told before anything is served
+        server.serve(model, request, port, open)
         return
     out = Path("explain.html") if out is None else out
     if out.is_dir() or not out.parent.is_dir():

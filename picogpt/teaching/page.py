@@ -58,7 +58,8 @@ def explain(text, and_=None, model=None, *, learn=False):
 
 def explain_request(request, model):
     """The whole page for a `Request`, as a file that needs no server."""
-    return Explanation(render(about_model(model) | about_texts(model, request)))
+    data = about_texts(model, request)
+    return Explanation(render(about_model(model) | data))
 
 
 def about_model(model):

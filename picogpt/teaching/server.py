@@ -74,6 +74,12 @@ class Server(ThreadingHTTPServer):
         self.address = f"{HOST}:{self.server_port}"
         self.hosts = {self.address, f"localhost:{self.server_port}"}
 
+    def handle_error(self, *_):
+        """Tell what nobody foresaw in one line; a reader who has left is no trouble."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError | TimeoutError):
+            print(f"A request could not be answered: {error!r}", file=sys.stderr, flush=True)
+
     def data(self, request):
         """The numbers that answer a request; Refused where somebody waits already."""
         with self.turns.one():
@@ -203,10 +209,15 @@ def groups(text, n):
     return found
 
 
-def open_server(model, first, port):
-    """A Server on this port or the next free one; UsageError where none is to be had."""
+def check_port(port):
+    """Raise UsageError for a number that is no port; 0 is any that is free."""
     if not 0 <= port < 2**16:
         raise UsageError(f"--port must lie between 0 (any) and {2**16 - 1}, not {port}")
+
+
+def open_server(model, first, port):
+    """A Server on this port or the next free one; UsageError where none is to be had."""
+    check_port(port)
     for number in range(port, min(port + N_PORTS, 2**16)):
         try:
             return Server(model, first, number)

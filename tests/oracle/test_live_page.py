@@ -203,6 +203,7 @@ def test_learning_and_the_lecture_by_a_button(visit):
 
 @pytest.mark.parametrize("text, said", [
     ("", "Type a sentence"), ("   ", "Type a sentence"), ("mouse " * 100, "a page holds 128"),
+    ("mouse " * 20_000, "far more than a page holds"),
 ])  # fmt: skip
 def test_a_refusal_is_a_sentence_on_the_page(visit, text, said):
     page = visit()
@@ -210,6 +211,9 @@ def test_a_refusal_is_a_sentence_on_the_page(visit, text, said):
     page.locator("#text").press("Enter")
     expect(page.locator("#answer")).to_contain_text(said)
     assert shown(page) == ONE and page.locator("section").count() == 18  # what was there stays
+    assert page.locator("#text").input_value() == text  # and what was typed, too
+    if len(text) > 10_000:
+        return
     page.goto(page.url.split("?")[0] + "?text=" + text)
     expect(page.locator("#refused")).to_contain_text(said)
     assert page.locator("section").count() == 0

@@ -462,6 +462,13 @@ def test_the_losses_are_the_logits(visit, model):
     check(numbers[:2], [mean, np.exp(mean)])
 
 
+def test_a_file_says_what_a_server_adds_and_shows_nothing_of_it(visit):
+    page = visit("two")
+    assert "picogpt.explain --serve" in page.locator("#offline").inner_text()
+    for control in ("form", ".append", ".silence", "#patch", "#s-change"):
+        assert page.locator(control).count() == 0
+
+
 def test_every_step_has_its_formula_beside_its_code(visit):
     for name in ("lecture", "learn"):
         for step in visit(name).locator("section").all():

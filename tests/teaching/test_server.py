@@ -224,6 +224,19 @@ def test_the_policy_names_the_page_s_own_style_and_scripts(server):
     assert 'style="' not in unescape(DATA.sub("", page)).replace('"style"', "")
 
 
+def test_what_nobody_foresaw_is_one_line(server, monkeypatch, capsys):
+    def broken(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(served, "about_texts", broken)
+    with pytest.raises(http.client.HTTPException):
+        data(server, text="a")
+    err = capsys.readouterr().err
+    assert err == "A request could not be answered: RuntimeError('broken')\n"
+    monkeypatch.undo()
+    assert data(server, text="a")[0] == 200
+
+
 def test_one_computes_one_waits_and_a_third_is_told_so(server, monkeypatch):
     started, go_on, answers = threading.Semaphore(0), threading.Event(), []
 
@@ -271,6 +284,13 @@ def test_wrong_usage(words, why, tmp_path, capsys):
     assert call(main, [*words, "--model_size", str(small_folder(tmp_path / "mini"))]) == 2
     out, err = capsys.readouterr()
     assert out == "" and why in err and err.count("\n") == 1
+
+
+def test_a_first_sentence_that_is_too_long_is_told_before_serving(tmp_path, capsys):
+    folder = str(small_folder(tmp_path / "mini"))
+    assert call(main, ["a" * 50, "--serve", "--model_size", folder]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "50 tokens" in err
 
 
 def test_ctrl_c_ends_it(tmp_path):

@@ -23,14 +23,15 @@ async function ask(address, options = {}) {
   document.body.setAttribute("aria-busy", "true");
   let data;
   try {
-    data = await (await fetch("/data" + address, { headers: { Accept: "application/json" } })).json();
+    const answer = await fetch("/data" + address);
+    data = answer.status === 414 ? { error: ["This is far more than a page holds: give a shorter text", "한 페이지에 들어가기에는 너무 깁니다. 더 짧은 문장을 쓰세요."] } : await answer.json();
   } catch {
     data = { error: ["The server doesn't answer: is python -m picogpt.explain --serve still running?", "서버가 응답하지 않습니다. python -m picogpt.explain --serve가 실행 중인가요?"] };
   }
   document.body.removeAttribute("aria-busy");
   underway = null;
   if (waiting) { const next = waiting; waiting = null; return ask(...next); }
-  if (options.push !== false && data.request) history.pushState(null, "", "/" + address);
+  if (options.push !== false && data.texts?.length && address !== location.search) history.pushState(null, "", "/" + address);
   receive(data, options.opens);
 }
 
@@ -76,9 +77,9 @@ live = {
       event.preventDefault();
       change({ texts: [$("text").value, $("and").value].filter((one, t) => !t || one.trim()), appended: [[], []], silenced: [], patched: [], learn: false, lecture: false }, true);
     } },
-    el("label", { for: "text" }, say("sentence", "문장")), el("input", { id: "text", name: "text", type: "text", value: shown[0] || "", autocomplete: "off", spellcheck: "false", maxlength: 2000 }),
+    el("label", { for: "text" }, say("sentence", "문장")), el("input", { id: "text", name: "text", type: "text", value: shown[0] || "", autocomplete: "off", spellcheck: "false" }),
     el("button", { id: "send" }, say("Show", "보기")),
-    el("label", { for: "and" }, say("and, beside it", "나란히 볼 문장")), el("input", { id: "and", name: "and", type: "text", value: shown[1] || "", placeholder: say("(a second one, if you like)", "(원하면 두 번째 문장)"), autocomplete: "off", spellcheck: "false", maxlength: 2000 }),
+    el("label", { for: "and" }, say("and, beside it", "나란히 볼 문장")), el("input", { id: "and", name: "and", type: "text", value: shown[1] || "", placeholder: say("(a second one, if you like)", "(원하면 두 번째 문장)"), autocomplete: "off", spellcheck: "false" }),
     el("span", { class: "doing" },
       texts.length ? el("button", { id: "learn", type: "button", "aria-pressed": String(Boolean(DATA.learning)), onclick: () => change({ learn: !DATA.learning }) }, say("One step of learning", "학습 한 단계")) : null,
       el("button", { id: "lecture", type: "button", "aria-pressed": String(Boolean(DATA.lecture)), onclick: () => DATA.lecture ? ask("?text=" + encodeURIComponent(texts[0].text), { opens: true })

@@ -325,7 +325,7 @@ function followed(room) {
       cosines.map((c, i) => i % Math.ceil(46 * n / room) ? null : [el("text", { x: x(i), y: y(c) - 11, "text-anchor": "middle" }, format(c)),
         el("text", { x: x(i), y: 208, "text-anchor": "middle", class: "soft" }, i ? String(i - 1) : "wte+wpe")]).flat()),
     scrolled(say("the cosines as a table", "코사인 표"), el("table", { "data-cosines": word },
-      el("thead", {}, el("tr", {}, column(say("after", "통과한 층")), cosines.map((_, i) => column(i ? say(`block ${i - 1}`, `블록 ${i - 1}`) : "wte + wpe")))),
+      el("thead", {}, el("tr", {}, column(say("after", "통과한 블록")), cosines.map((_, i) => column(i ? say(`block ${i - 1}`, `블록 ${i - 1}`) : "wte + wpe")))),
       el("tbody", {}, el("tr", {}, el("th", { scope: "row" }, say("cosine", "코사인")), cosines.map((c) => el("td", { class: "num" }, format(c))))))),
     el("div", { class: "columns two" }, texts.map((_, t) => el("div", { class: "column" },
       el("p", { class: "whose" }, say(`Where ${word} looks in text ${t + 1} (block ${state.block}, head ${state.head}):`, `문장 ${t + 1}에서 ${word}이(가) 보는 곳 (블록 ${state.block}, 헤드 ${state.head}):`)),
@@ -343,7 +343,7 @@ function crossRow() {  // where the picked token of the first sentence would loo
 function lensTable(t) {
   const rows = texts[t].lens, choice = rows[rows.length - 1][0][0];
   return scrolled(say(`predictions block by block, text ${t + 1}`, `블록마다의 예측, 문장 ${t + 1}`),
-    el("table", { "data-lens": t }, el("thead", {}, el("tr", {}, column(say("after", "통과한 층")),
+    el("table", { "data-lens": t }, el("thead", {}, el("tr", {}, column(say("after", "통과한 블록")),
       column(el("b", { class: "tok" }, visible(choice))), column(say("its rank", "순위")),
       [1, 2, 3, 4, 5].map((k) => column(say(`no. ${k}`, `${k}위`))))),
     el("tbody", {}, rows.map((row, i) => el("tr", { class: i === state.block + 1 ? "on" : null },
