@@ -1,1 +1,1 @@
-"""A model folder: config.json, safetensors files, and the hub that they come from."""
+"""A model folder: config.json, safetensors files, how it writes; and the hub that it comes from."""

@@ -30,7 +30,7 @@ from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # NumPy has no bfloat16
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGE = 2**19  # numbers in a matrix that is worth laying out anew: a smaller one stays in cache
-LONGEST_HEADER = 10**8  # bytes; the safetensors package refuses longer ones, too
+LONGEST_HEADER = 10**7  # bytes: enough for a GPT-2 of 7,000 blocks
 
 
 def checkpoint_tree(config):
@@ -77,12 +77,7 @@ def load_params(folder, config):
     wrong.
     """
     tensors = find_tensors(Path(folder))
-    blocks = {name.split(".")[1] for name in tensors if name.startswith("h.")}
-    if len(blocks) < config.n_layer:  # before a tree of a million blocks is built
-        raise CheckpointError(
-            f"{folder}: the weights have {len(blocks)} blocks, config.json's n_layer is "
-            f"{config.n_layer}: fetch both again"
-        )
+    check_blocks(folder, tensors, config)
 
     def take(leaf):
         name, shape = leaf
@@ -118,6 +113,24 @@ def find_tensors(folder):
                 raise CheckpointError(f"{path}: tensor {name} comes twice: fetch the model again")
             tensors[name] = tensor
     return tensors
+
+
+def check_blocks(folder, tensors, config):
+    """Raise CheckpointError for the first tensor of a block that is missing.
+
+    This comes before a tree is built: a damaged n_layer may ask for a million blocks.
+    """
+    one_block = checkpoint_tree(replace(config, n_layer=1))["blocks"][0]
+    names = [name.removeprefix("h.0.") for name, _ in tree_leaves(one_block)]
+    for i in range(config.n_layer):
+        missing = [f"h.{i}.{name}" for name in names if f"h.{i}.{name}" not in tensors]
+        if len(missing) == len(names):
+            raise CheckpointError(
+                f"{folder}: the weights have {i} blocks, config.json's n_layer is "
+                f"{config.n_layer}: fetch both again"
+            )
+        if missing:
+            raise CheckpointError(f"{folder}: the weights hold no float tensor {missing[0]}")
 
 
 def weight_files(folder):

@@ -410,6 +410,12 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path, n_bytes, byte):
     refused(tmp_path, "model.safetensors is cut off or damaged .*: fetch it again")
 
 
+def test_a_header_of_ten_megabytes_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, {}, b"{}" + b" " * 10**7)
+    refused(tmp_path, "its header is too long")
+
+
 def test_a_pointer_of_git_lfs_is_refused(tmp_path):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:248dfc39\nsize 548105171\n"
     (tmp_path / "model.safetensors").write_text(pointer, encoding="utf-8")
