@@ -1,0 +1,106 @@
+"""Is a student's function right? If not: the hint for its mistake, and where the numbers part."""
+
+import numpy as np
+
+from picogpt.teaching.golden import alike, fingerprints, matches, outcome, same
+from picogpt.teaching.observations import label_of, observe
+from picogpt.teaching.words import say
+
+
+def check(function, calls, lang="en"):
+    """Raise AssertionError, with a hint where the mistake is known, unless all calls go right.
+
+    `calls` are those of `golden`. Raises NotImplementedError where a body is still blank.
+    """
+    __tracebackhide__ = True  # pytest then shows the message and not this file
+    name = function.__name__
+    try:
+        found = [outcome(function, call.given, call.options) for call in calls]
+    except NotImplementedError as error:
+        missing = str(error).partition(" ")[0]
+        key = "blank" if missing == name else "needs"
+        raise NotImplementedError(say(lang, key, name, missing)) from None
+    wrong = [i for i, call in enumerate(calls) if not same(found[i], call.right)]
+    if not wrong:
+        return
+    first = wrong[0]
+    hints = known_mistakes(found, calls, wrong)
+    if not hints:
+        hints = observe(name, found[first], calls[first], lang)
+    head, *more = hints[0].split("\n") + hints[1:3] if hints else [say(lang, "gives")]
+    where = describe(name, found[first], calls, first, lang)
+    raise AssertionError("\n".join([f"{name}: {head}", *more, *where]))
+
+
+def known_mistakes(found, calls, wrong):
+    """The hint whose mistake explains most of the calls that went wrong, in a list; or none.
+
+    A mistake that should have shown in a call that went right counts against itself.
+    """
+    marks = [fingerprints(outcome) for outcome in found]
+    scores = {}  # {(hint, which of its ways): calls explained, less calls where it should show}
+    for i, call in enumerate(calls):
+        for hint, ways in call.mistakes.items():
+            for way, wanted in enumerate(ways):
+                if wanted is not None:
+                    explained = i in wrong and matches(marks[i], wanted)
+                    scores.setdefault((hint, way), []).append(explained)
+    scores = {key: 2 * sum(said) - len(said) for key, said in scores.items() if any(said)}
+    return [max(scores, key=scores.get)[0]] if scores else []
+
+
+def describe(name, found, calls, i, lang):
+    """Lines that say which call failed and, for each output, what is wrong first."""
+    call = calls[i]
+    said = [f"{argument} {shown(value)}" for argument, value in call.given.items()]
+    said += [f"{option}={shown(value)}" for option, value in call.options.items()]
+    lines = [say(lang, "call", i + 1, len(calls), f"{name}({', '.join(said)})")]
+    if "raises" in found:
+        return lines
+    right = []
+    for path, wanted in call.right.items():
+        label = label_of(name, path, lang)
+        if path not in found:
+            lines.append(say(lang, "missing", label, list(wanted.shape)))
+        elif alike(found[path], wanted):
+            right.append(label)
+        else:
+            lines.append(difference(label, found[path], wanted, lang))
+    extra = found.keys() - call.right.keys()
+    lines += [say(lang, "unasked", label_of(name, path, lang)) for path in sorted(extra)]
+    return lines[:8] + ([say(lang, "right", ", ".join(right))] if right else [])
+
+
+def difference(label, found, wanted, lang):
+    """One line about one output: its shape, how many numbers differ, and the first that does."""
+    if found.dtype.kind not in "biuf":
+        return say(lang, "other", label, repr(found.tolist()), repr(wanted.tolist()))
+    if found.shape != wanted.shape:
+        return say(lang, "shape", label, list(found.shape), list(wanted.shape))
+    if wanted.ndim == 0:
+        return say(lang, "other", label, number(found), number(wanted))
+    bad = ~np.isclose(found, wanted, rtol=1e-6, atol=1e-10, equal_nan=True)
+    place = tuple(int(i) for i in np.argwhere(bad)[0])
+    return say(
+        lang, "numbers", label, list(found.shape), int(bad.sum()), bad.size, list(place),
+        number(found[place]), number(wanted[place]),
+    )  # fmt: skip
+
+
+def number(value):
+    """A number as people read it, six digits long."""
+    return f"{float(value):.6g}" if np.asarray(value).dtype.kind == "f" else str(value)
+
+
+def shown(value):
+    """An argument in a few signs: its shape, itself if it is short, or what it is."""
+    if isinstance(value, np.ndarray):
+        return str(list(value.shape)).replace(", ", "x") if value.ndim else number(value)
+    if isinstance(value, dict):
+        keys = [str(key) for key in list(value)[:3]] + ["..."] * (len(value) > 3)
+        return "{" + ", ".join(keys) + "}"
+    if callable(value):
+        return value.__name__
+    text = repr(value)
+    return text if len(text) < 40 else f"<{type(value).__name__}>"
+

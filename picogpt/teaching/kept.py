@@ -1,0 +1,75 @@
+"""An exercise's golden calls in a file: what a student's folder has in the place of solutions."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from picogpt.checkpoint.config import Config
+from picogpt.teaching import exercise_calls
+from picogpt.teaching.check import check
+from picogpt.teaching.golden import GoldenCall
+
+NUMBERS = Path(__file__).parent / "numbers"  # in a student's copy
+FUNCTIONS = {"tanh": np.tanh, "cos_backward": exercise_calls.cos_backward}  # given as arguments
+
+
+def keep(path, calls, lang):
+    """Write the calls of one function and the language of its hints to a file."""
+    kept = {"lang": lang, "calls": [to_json(list(call)) for call in calls]}
+    path.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8", newline="\n")
+
+
+def read_kept(path):
+    """The calls in a file that `keep` wrote, and the language of their hints."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return [GoldenCall(*from_json(call)) for call in kept["calls"]], kept["lang"]
+
+
+def check_kept(function, numbers=NUMBERS):
+    """Check a function by the numbers kept for it; raises AssertionError as `check` does."""
+    __tracebackhide__ = True
+    calls, lang = read_kept(numbers / f"{function.__name__}.json")
+    check(function, calls, lang)
+
+
+def to_json(value):
+    """What JSON can hold: arrays, tuples, functions and keys that are no text get a name."""
+    if isinstance(value, np.ndarray):
+        dtype = "O" if value.dtype.kind in "UO" else value.dtype.str
+        return {"array": value.tolist(), "dtype": dtype}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple):
+        return {"tuple": [to_json(part) for part in value]}
+    if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+        return {"items": [[to_json(key), to_json(part)] for key, part in value.items()]}
+    if isinstance(value, dict):
+        return {key: to_json(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [to_json(part) for part in value]
+    if callable(value):
+        return {"function": value.__name__}
+    if isinstance(value, Config):
+        return {"config": asdict(value)}
+    return value
+
+
+def from_json(value):
+    """What `to_json` was given."""
+    if isinstance(value, list):
+        return [from_json(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"array", "dtype"}:
+        return np.asarray(value["array"], None if value["dtype"] == "O" else value["dtype"])
+    if value.keys() == {"tuple"}:
+        return tuple(from_json(part) for part in value["tuple"])
+    if value.keys() == {"items"}:
+        return {from_json(key): from_json(part) for key, part in value["items"]}
+    if value.keys() == {"config"}:
+        return Config(**value["config"])
+    if value.keys() == {"function"}:
+        return FUNCTIONS[value["function"]]
+    return {key: from_json(part) for key, part in value.items()}

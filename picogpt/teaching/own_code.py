@@ -1,0 +1,108 @@
+"""A student's own functions at work, where the package would run its own.
+
+In a folder of the parts lecture and kernels, what `picogpt.trace` and the page show of a block
+comes from the student's functions (`block_forward`), and in one of the lecture's part the kernels
+are its reference.py (`by_reference`).
+"""
+
+import inspect
+
+import numpy as np
+
+from picogpt import kernels, reference
+
+
+def by_reference(name, arguments):
+    """Call reference.py's function in the place of a kernel; `arguments` are the kernel's own.
+
+    Raises NotImplementedError for what the lecture's functions can't do: batches and caches.
+    """
+    if len(arguments.get("lengths") or [0]) > 1 or arguments.get("caches") is not None:
+        raise NotImplementedError(
+            "batches and caches are another part of the exercises, kernels: "
+            "python -m picogpt.reference writes on without them"
+        )
+    parameters = inspect.signature(getattr(kernels, name)).parameters.values()
+    given = [arguments[p.name] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    function = getattr(reference, name)
+    if name == "attention" and np.ndim(given[0]) == 3:  # the lecture has one head at a time
+        *qkv, mask = given
+        return np.stack([function(q, k, v, mask) for q, k, v in zip(*qkv)])
+    y = function(*given)
+    return y[-1:] if arguments.get("last_only") else y
+
+
+def block_forward(
+    x, mlp, attn, ln_1, ln_2, n_head, hook, *, lengths=None, eps=1e-5, act=kernels.gelu,
+    scale=None, dropout=0.0, rng=None,
+):
+    """`gradients.block_forward` from the functions of this folder's kernels.py.
+
+    What a function computes inside itself can't be seen from outside: scores, scaled and masked are
+    by the formula, weights by softmax; heads come from attention, attn from mha, mlp from ffn and y
+    from transformer_block. Where the hook changes a value on its way, what lies behind it is put
+    together step by step. Raises NotImplementedError for batches and dropout.
+    """
+    if len(lengths or [0]) > 1 or dropout or rng is not None:
+        raise NotImplementedError("this folder's block_forward takes one sequence, no dropout")
+    changed = []  # the names of values that the hook has changed
+
+    def see(name, array):
+        seen = hook(name, array)
+        if seen is not array and not np.array_equal(seen, array):
+            changed.append(name)
+        return seen
+
+    def own_or(n_changed, own, by_steps):
+        """What the student's function gives, unless a value inside it was changed meanwhile."""
+        return own() if len(changed) == n_changed else by_steps()
+
+    x_in = x = see("x", x)
+    at_block = len(changed)
+    a = see("ln_1", kernels.layer_norm(x, **ln_1, eps=eps))
+    attended = see("attn", attention_part(a, attn, n_head, scale, see, changed, own_or))
+    hook("attn_dropped", 1.0)
+    x = see("x_mid", x + attended)
+    a_2 = see("ln_2", kernels.layer_norm(x, **ln_2, eps=eps))
+    at_ffn = len(changed)
+    h = see("c_fc", kernels.linear(a_2, **mlp["c_fc"]))  # [n_tokens, 4*n_embd]
+    h = see("act", act(h))
+    thought = see("mlp", own_or(
+        at_ffn,
+        lambda: kernels.ffn(a_2, **mlp, act=act),
+        lambda: kernels.linear(h, **mlp["c_proj"]),
+    ))  # fmt: skip
+    hook("mlp_dropped", 1.0)
+    return see("y", own_or(
+        at_block,
+        lambda: kernels.transformer_block(
+            x_in, mlp, attn, ln_1, ln_2, n_head, eps=eps, act=act, scale=scale
+        ),
+        lambda: x + thought,
+    ))  # fmt: skip
+
+
+def attention_part(a, attn, n_head, scale, see, changed, own_or):
+    """What attention adds to the residual stream, every step seen: `[n_tokens, n_embd]`."""
+    at_mha = len(changed)
+    qkv = see("c_attn", kernels.linear(a, **attn["c_attn"]))  # [n_tokens, 3*n_embd]
+    q, k, v = (kernels.split_heads(part, n_head) for part in np.split(qkv, 3, axis=-1))
+    q, k, v = see("q", q), see("k", k), see("v", v)  # [n_head, n_tokens, d] each
+    see("weights_dropped", 1.0)
+    at_attention = len(changed)
+    scores = see("scores", q @ k.swapaxes(-1, -2))  # [n_head, n_tokens, n_tokens]
+    scaled = see("scaled", scores * (q.shape[-1] ** -0.5 if scale is None else scale))
+    mask = kernels.causal_mask(len(a), len(a), a.dtype)
+    masked = see("masked", scaled + mask)
+    weights = see("weights", kernels.softmax(masked))
+    heads = see("heads", own_or(
+        at_attention,
+        lambda: kernels.attention(q, k, v, mask, scale=scale),
+        lambda: weights @ v,
+    ))  # fmt: skip
+    joined = see("joined", kernels.merge_heads(heads))  # [n_tokens, n_embd]
+    return own_or(
+        at_mha,
+        lambda: kernels.mha(a, **attn, n_head=n_head, scale=scale),
+        lambda: kernels.linear(joined, **attn["c_proj"]),
+    )

@@ -1,0 +1,147 @@
+"""For teachers: what every student's folder has passed, as a table, and one function beside its
+solution.
+
+A student's file runs in a process of its own, with this package around it, and is checked by this
+package's numbers: what a student changes in tests or other files plays no part. It is the student's
+code all the same, and can do what any program can.
+"""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from inspect import getsource
+from pathlib import Path
+
+from picogpt.teaching.check import check
+from picogpt.teaching.exercise_parts import PARTS
+from picogpt.teaching.golden import golden, load_mistakes
+from picogpt.tools.errors import DataError, UsageError
+
+SECONDS = 120  # for one student's part; whoever loops for ever is stopped here
+BLANK = {"en": "not begun: {}", "ko": "아직 안 한 함수: {}"}
+HEAD = {"en": ["name", "part", "passed", "hints"], "ko": ["이름", "단계", "통과", "힌트"]}
+SLOW = {"en": f"no end within {SECONDS} s", "ko": f"{SECONDS}초 안에 끝나지 않음"}
+
+
+def print_report(folder, lang):
+    """Check every student's folder in a folder, and print a table: name, part, passed, hints.
+
+    Raises DataError where there is none.
+    """
+    students = sorted(path for path in students_in(folder) if part_in(path))
+    if not students:
+        raise DataError(f"{folder} holds no folder that this command wrote: name the one above")
+    rows = [HEAD[lang]]
+    for path in students:
+        part = part_in(path)
+        name = path.relative_to(folder).as_posix()
+        rows += row_of(name, part, judge(path, part, lang), lang)
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for *cells, last in rows:
+        print("  ".join([cell.ljust(width) for cell, width in zip(cells, widths)] + [last]))
+
+
+def students_in(folder):
+    """The folders in a folder, and those in them: one for each student, or one for each part."""
+    for path in folder.glob("*/"):
+        yield path
+        if not part_in(path):
+            yield from path.glob("*/")
+
+
+def part_in(folder):
+    """The part that a student's folder holds, or None where it is no such folder."""
+    path = folder / "picogpt" / "teaching" / "numbers" / "part.txt"
+    name = path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    return PARTS.get(name)
+
+
+def row_of(name, part, said, lang):
+    """The lines of one student: {function: None where it is right, "" where blank, or a hint}."""
+    right = [function for function, hint in said.items() if hint is None]
+    blank = [function for function, hint in said.items() if hint == ""]
+    hints = [hint for hint in said.values() if hint]
+    if blank:
+        hints.append(BLANK[lang].format(", ".join(blank)))
+    first, *rest = hints or [""]
+    passed = f"{len(right)} of {len(part.minutes)}" if lang == "en" else \
+        f"{len(right)}/{len(part.minutes)}"  # fmt: skip
+    return [[name, part.name, passed, first], *(["", "", "", hint] for hint in rest)]
+
+
+def judge(folder, part, lang):
+    """{function: what is wrong with it} of one folder, found in a process of its own."""
+    command = [sys.executable, "-m", "picogpt.teaching.report", str(folder.resolve()), lang]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parents[2], capture_output=True, timeout=SECONDS,
+            encoding="utf-8", errors="replace", stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return dict.fromkeys(list(part.minutes)[:1], SLOW[lang])
+    except (IndexError, ValueError):
+        why = (done.stderr.strip().splitlines() or ["?"])[-1]
+        return dict.fromkeys(list(part.minutes)[:1], why)
+
+
+def judge_here(folder, part, lang):
+    """What `judge` gives, in this process."""
+    try:
+        own = load_file(folder / "picogpt" / part.path)
+    except Exception as error:
+        return {next(iter(part.minutes)): f"{Path(part.path).name}: {error}"}
+    usual, solution, said = load_mistakes(), part.load(), {}
+    for name in part.minutes:
+        try:
+            check(getattr(own, name), golden(solution, name, usual[name], lang), lang)
+            said[name] = None
+        except NotImplementedError:
+            said[name] = ""
+        except AssertionError as error:
+            said[name] = str(error).splitlines()[0]
+            if said[name].endswith((": it gives", "나왔습니다")):  # no hint: where it differs
+                said[name] = ": ".join([name, *str(error).splitlines()[2:3]])
+        except AttributeError as error:
+            said[name] = str(error)
+    return said
+
+
+def load_file(path):
+    """A student's source file as a module, beside this package's own."""
+    spec = importlib.util.spec_from_file_location(f"student_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def print_beside_solution(folder, name):
+    """Print a function as a student's folder has it, and the solution below.
+
+    Raises DataError for a folder or a function that is none of the exercises'.
+    """
+    part = part_in(folder)
+    if part is None:
+        raise DataError(f"{folder} is no folder of exercises: name one that this command wrote")
+    if name not in part.minutes:
+        raise UsageError(f"--compare must be one of {', '.join(part.minutes)}, not {name!r}")
+    path = folder / "picogpt" / part.path
+    try:
+        own = getsource(getattr(load_file(path), name))
+    except Exception as error:
+        raise DataError(f"{path} can't be read ({error}): mend it first") from None
+    solution = getattr(part.load(), name)
+    print(f"# {path}\n{own}\n# {solution.__code__.co_filename}\n{getsource(solution)}")
+
+
+def main(folder, lang):
+    """Judge one folder, and print what was found as one line of JSON."""
+    path = Path(folder)
+    stdout, sys.stdout = sys.stdout, sys.stderr  # whatever a student prints
+    said = judge_here(path, part_in(path), lang)
+    print(json.dumps(said), file=stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
