@@ -13,7 +13,8 @@ from oracles import oracle
 
 import gpt2
 from picogpt import generate_batch, load, logits
-from picogpt.generation import distribution, keep_top_k, keep_top_p, sampling_for
+from picogpt.checkpoint.generation_config import processor_settings
+from picogpt.generation import distribution, end_tokens, keep_top_k, keep_top_p, sampling_for
 from picogpt.kernels import softmax
 from picogpt.logits_processors import penalize_repetition, process_logits
 from picogpt.tokenizer.tokenizer_files import save_encoder
@@ -236,6 +237,33 @@ def test_settings_are_followed_as_transformers_follows_them(changed, settings, f
     if new[-1] in (ends if isinstance(ends, list) else [ends]):
         new = new[:-1]
     assert generate_batch(load(their.folder), [PROMPTS[2]], 30) == [their.tokenizer.decode(new)]
+
+
+CARDS = {
+    "rinna": {
+        "do_sample": True, "temperature": 0.8, "top_k": 20, "top_p": 0.95,
+        "bad_words_ids": [[3]], "min_length": 30, "repetition_penalty": 1.1,
+    },
+    "DialoGPT": {"do_sample": True, "top_k": 100, "top_p": 0.7, "no_repeat_ngram_size": 3},
+    "distilgpt2": {"do_sample": True, "task_specific_params": {"text-generation": {"top_k": 2}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_drawing_as_published_models_want_it(changed, card):
+    """Along a text that transformers draws, each token's chances are those it drew from."""
+    their = changed(None, activation_function="gelu_fast", **CARDS[card])
+    prompt = their.tokenizer(PROMPTS[2])["input_ids"]
+    torch.manual_seed(0)
+    out = their.generate(prompt, 12)
+    model = load(their.folder)
+    ids, sampling = list(prompt), sampling_for(model)
+    processing = processor_settings(model.generation, end_tokens(model))
+    for token, scores in zip(out.sequences[0, len(prompt) :].tolist(), out.scores):
+        row = process_logits(logits(model, ids)[-1], ids, len(prompt), **processing)
+        expected = scores[0].softmax(-1).numpy()
+        np.testing.assert_allclose(distribution(row, **sampling), expected, rtol=2e-3, atol=1e-6)
+        ids.append(token)
 
 
 def test_each_of_these_settings_changes_the_text(changed):
