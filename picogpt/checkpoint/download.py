@@ -70,7 +70,6 @@ def fetch_file(url, path, token="", optional=False, largest=LARGEST_FILE):
                 raise failure(url, cause) from None
             time.sleep(max(wait, cause.least_wait))
         except OSError as error:
-            remove_parts(path)  # it is wrong, or fills the disk
             if path.exists():  # another process was faster, with the part that both of us wrote
                 return True
             hint = "check the free space and the permissions there"
@@ -216,10 +215,14 @@ def receive(url, path, token, largest):
             etag = re.search(r'^("[^"]{1,64}")?', said.get("ETag", ""))[0]  # a weak one won't do
             start, part = 0, path.with_name(f"{path.name}@{quote(etag, '')}.part")
         size, sha256 = expectations(url, response, start, largest)
-        write_part(url, part, start, response, size, largest)
-    if part.stat().st_size < (size or 0):  # which urllib3 1 doesn't notice
-        raise requests.ConnectionError("the end is missing")
-    check_content(url, part, path.suffix, sha256)
+        try:
+            write_part(url, part, start, response, size, largest)
+            check_content(url, part, path.suffix, size, sha256)
+        except requests.RequestException:  # what came is right, and the rest may come yet
+            raise
+        except OSError:  # it is wrong, or fills the disk
+            part.unlink(missing_ok=True)
+            raise
     path.exists() or part.replace(path)  # else what is called part may be a slower process's
 
 
@@ -266,8 +269,12 @@ def write_part(url, part, start, response, size, largest):
         file.truncate()  # what may be left of another version without an ETag
 
 
-def check_content(url, part, suffix, sha256):
-    """Raise DownloadError where what came is not what was asked for."""
+def check_content(url, part, suffix, size, sha256):
+    """Raise DownloadError where what came is not what was asked for, ConnectionError for half."""
+    import requests
+
+    if part.stat().st_size < (size or 0):  # which urllib3 1 doesn't notice
+        raise requests.ConnectionError("the end is missing")
     with part.open("rb") as file:
         is_page = WEB_PAGE.match(file.read(100))
     if is_page:  # some networks answer all requests so until one has logged in

@@ -139,6 +139,20 @@ def test_a_web_page_in_place_of_a_file(hub, fetch, tmp_path, file, page):
     assert not list((tmp_path / "to").iterdir())
 
 
+def test_a_web_page_does_no_harm_to_what_came_before_it(hub, fetch, tmp_path):
+    hub.faults["big.safetensors"] = [{"drop": 200_000}, 403]
+    with pytest.raises(DownloadError):
+        fetch()
+    [part] = (tmp_path / "to").iterdir()
+    hub.repos["a/b"]["big.safetensors"] = b"<html>Log in</html>"
+    with pytest.raises(DownloadError, match="a web page came in its place"):
+        fetch()
+    assert list((tmp_path / "to").iterdir()) == [part]
+    hub.repos["a/b"]["big.safetensors"] = DATA
+    assert fetch() == DATA
+    assert hub.got("big.safetensors")[-1].status == 206
+
+
 @pytest.mark.parametrize("habits", [{"length": False}, {"gzip": True}, {}])
 def test_a_file_larger_than_it_may_be_is_given_up_on_its_way(hub, fetch, tmp_path, habits):
     hub.habits = habits
