@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -29,6 +29,7 @@ from picogpt.training.run_folder import (
     steps_when_finished,
 )
 
+TOKENS = "tokens.npy"
 WARMUP = 100  # steps, where there are a thousand or more
 NEW_MODEL = {"n_layer": 6, "n_embd": 320, "n_head": 5, "n_ctx": 256}  # where no size is asked for
 
@@ -115,72 +116,102 @@ def main(
         half: write the weights as float16.
     """
     flags = dict(locals())
-    at_least(0, weight_decay=weight_decay, dropout=dropout, warmup=warmup, seed=seed)
-    at_least(0, learning_rate=learning_rate, max_norm=max_norm, muon_rate=muon_rate, beta2=beta2)
-    at_least(1, n_steps=n_steps, batch_size=batch_size, accumulate=accumulate, n_threads=n_threads)
-    at_least(1, n_layer=n_layer, n_embd=n_embd, n_head=n_head, top_k_layers=top_k_layers)
-    at_least(2, n_ctx=n_ctx)
-    if top_k_layers and not model_size:
-        raise UsageError("--top_k_layers trains a part of a model: name it with --model_size")
-    if dropout >= 1 or not 0 < finish_share <= 1:
-        raise UsageError("--dropout must be below 1, --finish_share above 0 and at most 1")
-    if beta2 >= 1 or not (decay_share is None or 0 < decay_share <= 1):
-        raise UsageError("--beta2 must be below 1, --decay_share above 0 and at most 1")
-    counts = parse_shares(shares, data, valid)
-    valid_files = find_data(valid, out) if valid else []
-    patterns = split_names(data) if shares else [data]
-    parts = [without(find_data(pattern, out), valid_files) for pattern in patterns]
-    finish_files = without(find_data(finish_with, out), valid_files) if finish_with else []
-    files = [file for part in parts for file in part]
-    vocab_files = without(find_data(vocab_from, out), valid_files) if vocab_from else files
+    check_flags(flags)
     model = load(model_size, models_dir) if model_size else None
-    own = {name: getattr(model.config, name) for name in NEW_MODEL} if model else None
-    sizes = sizes_for(flags, own)
-    if top_k_layers and top_k_layers > sizes["n_layer"]:
-        raise UsageError(f"{model.name} has only {sizes['n_layer']} layers")
+    sizes = sizes_for(flags, model)
+    files = find_all(flags)
     flags |= sizes | {"n_threads": n_threads or threads_before(out, batch_size)}
     flags["text in the files"] = 0
-    for file in (*files, *finish_files, *valid_files, *(vocab_files if vocab_from else [])):
+    for file in (*files.all_parts(), *files.finish, *files.valid, *files.vocab):
         flags["text in the files"] = crc32(file.read_bytes(), flags["text in the files"])
     with locked(out):
-        said = {name: str(value) for name, value in flags.items()}
-        goes_on = begin_or_go_on(out, said, model and model.folder)
+        goes_on = begin_or_go_on(out, flags, model and model.folder)
         done = steps_when_finished(out)
-        if done is not None and done >= n_steps:
-            load(out)  # raises an error where it is damaged
-            print(f"{out} holds the model of {done} steps: it is finished")
-            return
         if done is not None:
             model = load(out)  # the best of those steps
-        if model is None:
-            if not (goes_on and (out / "merges.txt").exists()):
-                encoder = train_encoder(
-                    dict.fromkeys(vocab_files), vocab_size, special_tokens=not no_special_tokens
-                )
-                save_encoder(encoder, out)
-            model = new_model(load_encoder(out), sizes, seed)
-        into_memory(model.params)  # they may be mapped from the file that is replaced later
-        flags["first_trained_block"] = sizes["n_layer"] - (top_k_layers or sizes["n_layer"])
-        flags["warmup"] = warmup_steps(warmup, n_steps)
-        recipe = Recipe(**{field.name: flags[field.name] for field in fields(Recipe)})
+        if done is not None and done >= n_steps:
+            print(f"{out} holds the model of {done} steps: it is finished")
+        else:
+            train_in_folder(out, flags, files, model, goes_on)
+            print(f"{out} holds the model; its loss over time is in {out / 'curve.svg'}")
 
-        def encoded(files, name):
-            return encode_files(model.encoder, files, out / name, not no_special_tokens)
 
-        names = [f"tokens-{i}.npy" for i in range(len(parts))] if shares else ["tokens.npy"]
-        first = [encoded(part, name) for part, name in zip(parts, names)]
-        finish = encoded(finish_files, "finish.npy") if finish_files else None
-        held_back = encoded(valid_files, "valid.npy") if valid_files else None
-        find_lines = partial(line_starts, model.encoder) if by_line else None
-        main_texts, finish_texts, valid_text = texts(
-            first, counts, finish, held_back, sizes["n_ctx"], find_lines
-        )
+def check_flags(flags):
+    """Raise UsageError for flags with values, or in a company, that can't be."""
+    whole = ["n_steps", "batch_size", "accumulate", "n_threads"]
+    whole += ["n_layer", "n_embd", "n_head", "top_k_layers"]
+    at_least(1, **{name: flags[name] for name in whole})
+    at_least(2, n_ctx=flags["n_ctx"])
+    others = ["weight_decay", "dropout", "warmup", "seed", "learning_rate", "max_norm"]
+    at_least(0, **{name: flags[name] for name in (*others, "muon_rate", "beta2")})
+    if flags["top_k_layers"] and not flags["model_size"]:
+        raise UsageError("--top_k_layers trains a part of a model: name it with --model_size")
+    if flags["dropout"] >= 1 or not 0 < flags["finish_share"] <= 1:
+        raise UsageError("--dropout must be below 1, --finish_share above 0 and at most 1")
+    if flags["beta2"] >= 1 or not (flags["decay_share"] is None or 0 < flags["decay_share"] <= 1):
+        raise UsageError("--beta2 must be below 1, --decay_share above 0 and at most 1")
 
-        def texts_at(step):
-            return main_texts if step < round(n_steps * (1 - finish_share)) else finish_texts
 
-        train(model, texts_at, valid_text, out, recipe, np.float16 if half else np.float32)
-    print(f"{out} holds the model; its loss over time is in {out / 'curve.svg'}")
+class Files(NamedTuple):
+    """The text files of a run."""
+
+    parts: list  # of --data, a list of files each; without --shares all of it is one part
+    shares: list  # of the parts
+    finish: list
+    valid: list
+    vocab: list  # what the tokenizer is learned from, if not the parts
+
+    def all_parts(self):
+        """The files of --data."""
+        return [file for part in self.parts for file in part]
+
+
+def find_all(flags):
+    """The text files that the flags name; raises DataError where there are none, UsageError."""
+    out, data, valid = flags["out"], flags["data"], flags["valid"]
+    shares = parse_shares(flags["shares"], data, valid)
+    valid_files = find_data(valid, out) if valid else []
+
+    def find(patterns):
+        return without(find_data(patterns, out), valid_files) if patterns else []
+
+    parts = [find(pattern) for pattern in (split_names(data) if flags["shares"] else [data])]
+    return Files(parts, shares, find(flags["finish_with"]), valid_files, find(flags["vocab_from"]))
+
+
+def train_in_folder(out, flags, files, model, goes_on):
+    """Train in a folder that is this run's: a new tokenizer and model, where there is none."""
+    special_tokens = not flags["no_special_tokens"]
+    sizes = {name: flags[name] for name in NEW_MODEL}
+    if model is None:
+        if not (goes_on and (out / "merges.txt").exists()):
+            learn_from = dict.fromkeys(files.vocab or files.all_parts())
+            encoder = train_encoder(learn_from, flags["vocab_size"], special_tokens=special_tokens)
+            save_encoder(encoder, out)
+        model = new_model(load_encoder(out), sizes, flags["seed"])
+    into_memory(model.params)  # they may be mapped from the file that is replaced later
+    recipe = {field.name: flags[field.name] for field in fields(Recipe) if field.name in flags}
+    recipe["first_trained_block"] = sizes["n_layer"] - (flags["top_k_layers"] or sizes["n_layer"])
+    recipe["warmup"] = warmup_steps(flags["warmup"], flags["n_steps"])
+
+    def encoded(files, name):
+        return encode_files(model.encoder, files, out / name, special_tokens)
+
+    names = [f"tokens-{i}.npy" for i in range(len(files.parts))]
+    first = [encoded(*both) for both in zip(files.parts, names if flags["shares"] else [TOKENS])]
+    finish = encoded(files.finish, "finish.npy") if files.finish else None
+    held_back = encoded(files.valid, "valid.npy") if files.valid else None
+    find_lines = partial(line_starts, model.encoder) if flags["by_line"] else None
+    main_texts, finish_texts, valid_text = texts(
+        first, files.shares, finish, held_back, sizes["n_ctx"], find_lines
+    )
+    n_first = round(flags["n_steps"] * (1 - flags["finish_share"]))
+
+    def texts_at(step):
+        return main_texts if step < n_first else finish_texts
+
+    dtype = np.float16 if flags["half"] else np.float32
+    train(model, texts_at, valid_text, out, Recipe(**recipe), dtype)
 
 
 def find_data(patterns, out):
@@ -232,18 +263,21 @@ def parse_shares(shares, data, valid):
     return [int(word) for word in words]
 
 
-def sizes_for(flags, own=None):
+def sizes_for(flags, model=None):
     """The sizes asked for; where none is, NEW_MODEL's or, with a model to start from, its own.
 
     Raises UsageError where they contradict: windows may be shorter, nothing else can change.
     """
+    own = {name: getattr(model.config, name) for name in NEW_MODEL} if model else {}
     sizes = {name: flags[name] or (own or NEW_MODEL)[name] for name in NEW_MODEL}
-    for name, size in (own or {}).items():
+    for name, size in own.items():
         if sizes[name] > size or (sizes[name] < size and name != "n_ctx"):
             said = f"--{name} {sizes[name]} doesn't fit the model to start from"
             raise UsageError(f"{said}, whose is {size}")
     if sizes["n_embd"] % sizes["n_head"]:
         raise UsageError("--n_embd {n_embd} can't be split among --n_head {n_head}".format(**sizes))
+    if model and (flags["top_k_layers"] or 0) > sizes["n_layer"]:
+        raise UsageError(f"{model.name} has only {sizes['n_layer']} layers")
     return sizes
 
 

@@ -60,10 +60,11 @@ def flags_before(out):
 def begin_or_go_on(out, flags, start_folder=None):
     """Whether the folder holds this very run already; if not, begin it: write the flags down.
 
-    `flags` are texts; `start_folder` is that of the model to start from, which may be `out` itself.
+    `flags` are {name: value}; `start_folder` is that of the model to start from, perhaps `out`.
     Raises UsageError where the folder holds another run or files that are of none, CheckpointError
     where its run.json is damaged. A run that was stopped before it saved anything is replaced.
     """
+    flags = {name: str(value) for name, value in flags.items()}
     before = flags_before(out)
     if before is None:
         refuse_foreign_files(out, start_folder)
