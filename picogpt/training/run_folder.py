@@ -81,6 +81,8 @@ def begin_or_go_on(out, flags, start_folder=None):
         for name in changed:
             said = f"{out} goes on with --{name} {flags[name]} in place of {before.get(name)}"
             print(f"{said}: {MAY_CHANGE[name]}", file=sys.stderr)
+    if has_result and not (out / CHECKPOINT).exists() and not another and before:
+        print(f"{out} has no {CHECKPOINT}: training begins anew", file=sys.stderr)
     if changed or before is None:
         write_text(out / RUN, json.dumps(flags, indent=2) + "\n")
     return before is not None and not another
