@@ -58,8 +58,8 @@ def explain(text, and_=None, model=None, *, learn=False):
 
 def explain_request(request, model):
     """The whole page for a `Request`, as a file that needs no server."""
-    data = about_texts(model, request)
-    return Explanation(render(about_model(model) | data))
+    request.ids(model)  # what can't be shown is told first
+    return Explanation(render(about_model(model) | about_texts(model, request)))
 
 
 def about_model(model):
@@ -94,10 +94,10 @@ def about_texts(model, request):
         "words": shared_words(model.encoder, ids, changed) if len(ids) > 1 else [],
         "disagreement": disagreement(model, ids[0], plain[0]),
     }
-    for shown, part, before, edit, more in zip(data["texts"], ids, plain, edits, request.appended):
+    for shown, before, edit, more in zip(data["texts"], plain, edits, request.appended):
         shown["appended"] = list(more)
         scores = before["logits"][-1, : model.encoder.n_vocab]
-        shown["effects"] = head_effects(model, part, best=int(scores.argmax()))
+        shown["effects"] = head_effects(model, before, best=int(scores.argmax()))
         if edit is not None:
             shown["before"] = pack(scores, 4)
     if request.lecture:

@@ -7,14 +7,15 @@ import re
 
 import numpy as np
 
-from picogpt.backprop import NOT_SCORED
-from picogpt.kernels import layer_norm, softmax
-from picogpt.model import loss_and_gradients, output_matrix
+from picogpt.gradients import attention_backward, layer_norm_backward
+from picogpt.kernels import layer_norm, merge_heads, softmax, split_heads
+from picogpt.model import output_matrix
 
 SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "u1")
 N_SHOWN = 16  # components of a vector that are shown
 VECTORS = ["x", "ln_1", "q", "k", "v", "heads", "joined", "attn", "x_mid", "ln_2", "c_fc", "act",
            "mlp", "y"]  # fmt: skip
+BACKWARD = ["x", "q", "k", "v", "weights", "joined", "x_mid", "c_fc"]  # what the way back reads
 
 
 def pack(x, n_signs):
@@ -64,23 +65,46 @@ def predictions(scores, ids):
     return rows
 
 
-def head_effects(model, ids, best):
-    """What silencing a head would do to the loss of the token `best` after ids, to first order.
+def head_effects(model, activations, best):
+    """What silencing a head would do to the loss of the token `best`, last in line, to first order.
 
-    `[n_layer][n_head]` nats: how much log p of that token would fall. A factor
-    before a head's output, now 1, is a factor before that head's rows of c_proj, so the loss's
-    slope along it is the sum of w dw over these rows, and taking the head out is a step of -1
-    along it. Michel, Levy & Neubig 2019, "Are Sixteen Heads Really Better than One?", sec. 4.1.
+    `[n_layer][n_head]` nats: how much log p of that token would fall. A factor before a head's
+    output, now 1, has the slope sum(output * gradient of the output); taking the head out is a step
+    of -1 along it. Michel, Levy & Neubig 2019, "Are Sixteen Heads Really Better than One?", sec.
+    4.1. The gradient goes back through the activations alone, as in `block_backward`; no weight's
+    own gradient is needed, and those would take most of the time.
     """
-    targets = np.full(len(ids), NOT_SCORED)
-    targets[-1] = best
-    _, grads = loss_and_gradients(model, ids, targets)
+    config, params = model.config, model.params
+    dlogits = softmax(activations["logits"][-1])  # [n_vocab]
+    dlogits[best] -= 1
+    dx = np.zeros_like(activations["ln_f"])  # [n_tokens, n_embd]
+    dx[-1] = dlogits @ output_matrix(params)
+    eps, last = config.layer_norm_epsilon, f"blocks.{config.n_layer - 1}.y"
+    dy, _, _ = layer_norm_backward(dx, activations[last], params["ln_f"]["g"], eps)
     effects = []
-    for block, grad in zip(model.params["blocks"], grads["blocks"]):
-        product = block["attn"]["c_proj"]["w"] * grad["attn"]["c_proj"]["w"]  # [n_embd, n_embd]
-        by_head = product.reshape(model.config.n_head, -1).sum(axis=1)
-        effects.append((-by_head).round(5).tolist())
+    for i in reversed(range(config.n_layer)):
+        seen = {name: activations[f"blocks.{i}.{name}"] for name in BACKWARD}
+        dy, djoined = back_through_block(dy, seen, params["blocks"][i], config, config.scales[i])
+        by_head = split_heads(djoined * seen["joined"], config.n_head)  # [n_head, n_tokens, d]
+        effects.insert(0, (-by_head.sum(axis=(1, 2))).astype(float).round(5).tolist())
     return effects
+
+
+def back_through_block(dy, seen, block, config, scale):
+    """From a block's dy: dx, and the gradient of its heads' outputs, both `[n_tokens, n_embd]`.
+
+    `gradients.block_backward` less the gradients of the weights.
+    """
+    eps, mlp, attn = config.layer_norm_epsilon, block["mlp"], block["attn"]
+    dh = config.act_backward(dy @ mlp["c_proj"]["w"].T, seen["c_fc"])  # [n_tokens, d_inner]
+    da = dh @ mlp["c_fc"]["w"].T
+    dy = dy + layer_norm_backward(da, seen["x_mid"], block["ln_2"]["g"], eps)[0]
+    djoined = dy @ attn["c_proj"]["w"].T
+    qkv = [seen[name] for name in ("q", "k", "v")]
+    dheads = split_heads(djoined, config.n_head)  # [n_head, n_tokens, d]
+    dqkv = attention_backward(dheads, *qkv, seen["weights"], scale=scale)
+    da = np.hstack([merge_heads(part) for part in dqkv]) @ attn["c_attn"]["w"].T
+    return dy + layer_norm_backward(da, seen["x"], block["ln_1"]["g"], eps)[0], djoined
 
 
 def residual_stream(activations):

@@ -415,7 +415,7 @@ def test_axe_finds_nothing(visit, name, width, theme, language):
 def test_it_opens_on_the_head_with_most_to_tell(visit, model):
     ids = model.encoder.encode(ONE)
     best = int(picogpt.logits(model, ids, last_only=True)[0].argmax())
-    effects = np.array(head_effects(model, ids, best))
+    effects = np.array(head_effects(model, picogpt.trace(model, ids), best))
     block, head = np.unravel_index(effects.argmax(), effects.shape)
     page = visit("one")
     assert page.locator("#block-out").inner_text() == str(block)

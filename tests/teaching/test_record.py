@@ -25,10 +25,14 @@ def test_predictions_are_the_distributions():
         assert (best, p_best) == (p.argmax(), pytest.approx(p.max()))
 
 
-def test_an_effect_is_the_slope_along_a_head(best=9, h=1e-4):
-    model = small_model()
+@pytest.mark.parametrize("changes", [
+    {}, {"tie_word_embeddings": False, "activation_function": "silu"},
+    {"scale_attn_by_inverse_layer_idx": True, "n_inner": 40},
+])  # fmt: skip
+def test_an_effect_is_the_slope_along_a_head(changes, best=9, h=1e-4):
+    model = small_model(**changes)
     model = model._replace(params=tree_map(lambda w: w.astype(np.float64), model.params))
-    effects = np.array(head_effects(model, IDS, best))
+    effects = np.array(head_effects(model, picogpt.trace(model, IDS), best))
     assert effects.shape == (model.config.n_layer, model.config.n_head)
     for block in range(model.config.n_layer):
         for head in range(model.config.n_head):
