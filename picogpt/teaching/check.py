@@ -32,6 +32,32 @@ def check(function, calls, lang="en"):
     raise AssertionError("\n".join([f"{name}: {head}", *more, *where]))
 
 
+def check_with_needs(function, calls_of, lang="en", asked=None):
+    """Check a function; where it is wrong, name the first of those it calls that is wrong as well.
+
+    `calls_of(name)` are the golden calls of a function, or None for one that is no exercise.
+    Raises what `check` raises.
+    """
+    __tracebackhide__ = True
+    name, asked = function.__name__, asked or function.__name__
+    try:
+        check(function, calls_of(name), lang)
+    except AssertionError as error:
+        for needed in sorted(names_in(function.__code__) - {name}):
+            other = function.__globals__.get(needed)
+            if callable(other) and calls_of(needed) is not None:
+                check_with_needs(other, calls_of, lang, asked)
+        if asked != name:
+            raise AssertionError(f"{say(lang, 'first', asked, name)}\n{error}") from None
+        raise
+
+
+def names_in(code):
+    """The names that a function's code looks up, in its comprehensions and lambdas too."""
+    inner = [names_in(part) for part in code.co_consts if hasattr(part, "co_names")]
+    return set(code.co_names).union(*inner)
+
+
 def known_mistakes(found, calls, wrong):
     """The hint whose mistake explains most of the calls that went wrong, in a list; or none.
 

@@ -135,7 +135,11 @@ SAY = {
         "{}의 값이 정수입니다. 반올림되었거나 정수 배열에 쓰고 있지 않은지 확인하세요",
     ),
     "one output": ("of what it gives back, {} alone is wrong", "반환값 가운데 {}만 틀렸습니다"),
-    # what a folder is told
+    # what else is wrong
+    "first": (
+        "{} calls {}, which is wrong too: mend that first",
+        "{}에서 쓰는 {}도 틀렸습니다. 그것부터 고치세요",
+    ),
     "blank": ("{} is still to be filled in", "{}: 아직 작성하지 않았습니다"),
     "needs": (
         "{} needs {}, which is still to be filled in: do that first",

@@ -1,8 +1,10 @@
 """What a failed exercise says: the hint for a usual mistake, and where the numbers part."""
 # ruff: noqa: ARG001, ARG005 - students, too, leave arguments unused
 
+import inspect
 import math
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from picogpt.teaching import tokens, training
 from picogpt.teaching.check import check
 from picogpt.teaching.exercise_parts import PARTS
 from picogpt.teaching.golden import defined, golden, load_mistakes, replaced, same, ways
-from picogpt.teaching.kept import from_json, keep, read_kept, to_json
+from picogpt.teaching.kept import check_kept, from_json, keep, read_kept, to_json
 from picogpt.tools.tree import tree_map
 
 MISTAKES = load_mistakes()
@@ -23,22 +25,28 @@ FUNCTIONS = [(part, name) for part in PARTS.values() for name in part.minutes]
 SLIDES = Path(__file__).resolve().parents[3] / "shared" / "lecture" / "slides-ko.txt"
 
 
-def calls_of(module, name):
-    return golden(module, name, MISTAKES[name])
+@cache
+def calls_of(module, name, lang="en"):
+    return golden(module, name, MISTAKES[name], lang)
+
+
+@cache
+def single_calls(module, name):
+    return golden(module, name, MISTAKES[name], pairs=False)
 
 
 def said_of(function, module, lang="en"):
     """The message for a function that a student wrote."""
     name = function.__name__
     with pytest.raises(AssertionError) as error:
-        check(function, golden(module, name, MISTAKES[name], lang), lang)
+        check(function, calls_of(module, name, lang), lang)
     return str(error.value)
 
 
 @pytest.mark.parametrize(("part", "name"), FUNCTIONS, ids=lambda x: getattr(x, "name", x))
 def test_a_usual_mistake_gets_its_hint_and_the_right_body_passes(part, name):
     module = part.load()
-    calls = golden(module, name, MISTAKES[name], pairs=False)
+    calls = single_calls(module, name)
     check(getattr(module, name), calls)
     for mistake in MISTAKES[name]:
         for home, source, swaps in ways(module, name, mistake):
@@ -73,7 +81,7 @@ def test_every_mistake_has_one_hint_in_each_language():
 
 def test_every_call_is_needed():
     for part, name in FUNCTIONS:
-        calls = golden(part.load(), name, MISTAKES[name], pairs=False)
+        calls = single_calls(part.load(), name)
         for i, call in enumerate(calls):
             shows = any(way for found in call.mistakes.values() for way in found)
             assert shows, f"{part.name}: no mistake shows in {name}'s call {i}"
@@ -428,6 +436,29 @@ def test_a_blank_function_that_another_needs_is_named():
 
     with pytest.raises(NotImplementedError, match="^ffn needs linear, which is still to be"):
         check(ffn, calls_of(reference, "ffn"))
+
+
+def test_what_is_wrong_below_is_named_first(tmp_path):
+    """mha calls attention, which forgets its mask: mha's own hint would lead astray."""
+    space = dict(vars(reference))
+
+    def attention(q, k, v, mask):
+        return softmax(q @ k.T / np.sqrt(q.shape[-1])) @ v
+
+    space["attention"] = attention
+    for name in ("mha", "transformer_block"):
+        exec(replaced(inspect.getsource(getattr(reference, name)), {}), space)
+    for name in ("attention", "mha", "transformer_block", "layer_norm", "ffn", "linear"):
+        calls = single_calls(reference, name)
+        keep(tmp_path / f"{name}.json", calls, "en")
+    for name in ("mha", "transformer_block"):
+        with pytest.raises(AssertionError) as error:
+            check_kept(space[name], tmp_path)
+        said = str(error.value).splitlines()
+        assert said[0] == f"{name} calls attention, which is wrong too: mend that first"
+        assert said[1].startswith("attention: the mask is missing")
+    with pytest.raises(AssertionError, match="^attention: the mask is missing"):
+        check_kept(attention, tmp_path)
 
 
 def test_kept_calls_come_back_as_they_were(tmp_path):
