@@ -4,8 +4,13 @@ import os
 import sys
 from _signal import SIG_IGN, SIGINT, getsignal, signal  # all of `signal` that needs no imports
 
-if sys.argv[:1] == ["-m"] and getsignal(SIGINT) != SIG_IGN:  # python -m picogpt.NAME begins here
-    signal(SIGINT, lambda *_: os._exit(130))  # until the command answers Ctrl-C in its own way
+# python -m picogpt.NAME and the installed command picogpt begin here: they end at once on Ctrl-C,
+# until the command answers it in its own way
+if (
+    os.path.split("".join(sys.argv[:1]))[1].removesuffix(".exe") in ("-m", "picogpt")
+    and getsignal(SIGINT) != SIG_IGN
+):
+    signal(SIGINT, lambda *_: os._exit(130))
 
 from importlib import import_module
 
