@@ -26,15 +26,21 @@ def places_of(encoder, ids, word):
     return list(range(ends.searchsorted(first), ends.searchsorted(last) + 1))
 
 
-def lecture_head(model, ids, activations):
+def lecture_places(encoder, ids):
+    """For each sentence: where `mouse` ends, and the places of the word that tells which it is."""
+    return [
+        {"word": places_of(encoder, part, WORD)[-1], "telling": places_of(encoder, part, telling)}
+        for part, telling in zip(ids, TELLING)
+    ]
+
+
+def lecture_head(model, places, activations):
     """(block, head) in which `mouse` looks most at `wireless` and `tiny`, and the mean weight."""
     config, total = model.config, 0.0
-    for part, seen, telling in zip(ids, activations, TELLING):
-        mouse = places_of(model.encoder, part, WORD)[-1]
-        telling = places_of(model.encoder, part, telling)
+    for place, seen in zip(places, activations):
         weights = np.stack([seen[f"blocks.{i}.weights"] for i in range(config.n_layer)])
-        total += weights[:, :, mouse, telling].sum(axis=-1) / 2  # [n_layer, n_head]
-    block, head = np.unravel_index(total.argmax(), total.shape)
+        total += weights[:, :, place["word"], place["telling"]].sum(axis=-1) / 2
+    block, head = np.unravel_index(total.argmax(), total.shape)  # of [n_layer, n_head]
     return [int(block), int(head)], float(total.max())
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from picogpt.model import Model, load, logits, trace
 from picogpt.teaching import learning
-from picogpt.teaching.lecture import SENTENCES, cross_example, lecture_head
+from picogpt.teaching.lecture import SENTENCES, cross_example, lecture_head, lecture_places
 from picogpt.teaching.record import head_effects, pack, record, shared_words
 from picogpt.teaching.request import Request
 from picogpt.tools.errors import CheckpointError
@@ -110,9 +110,10 @@ def about_texts(model, request):
 
 def about_lecture(model, ids, activations):
     """The head that looks where the lecture's picture does, and cross-attention by that head."""
-    (block, head), weight = lecture_head(model, ids, activations)
+    places = lecture_places(model.encoder, ids)
+    (block, head), weight = lecture_head(model, places, activations)
     cross = cross_example(model, activations, block, head)
-    return {"head": [block, head], "weight": weight, "cross": cross}
+    return {"head": [block, head], "weight": weight, "places": places, "cross": cross}
 
 
 def disagreement(model, ids, activations):

@@ -41,7 +41,8 @@ def test_the_chosen_head_looks_most_at_what_tells_the_mice_apart(model, traced):
                 places = lecture.places_of(model.encoder, part, telling)
                 looks.append(sum(weights[i] for i in places))
             means[block, head] = sum(looks) / 2
-    (block, head), weight = lecture.lecture_head(model, ids, activations)
+    chosen = lecture.lecture_places(model.encoder, ids)
+    (block, head), weight = lecture.lecture_head(model, chosen, activations)
     assert (block, head) == max(means, key=means.get)
     assert weight == pytest.approx(means[block, head])
 

@@ -120,7 +120,8 @@ const STEPS = [
       "어텐션 가중치는 설명이 아닙니다. 헤드가 어디를 보았는지 말할 뿐, 모델이 왜 그렇게 답하는지는 말하지 않습니다 (Jain & Wallace 2019, “Attention is not Explanation”).")),
     slide: "(5) softmax(QKᵀ / √d_k)",
     ask: () => say("How much of “mouse” goes to “wireless”, how much to “tiny”? Guess a number between 0 and 1.", "“mouse”는 “wireless”와 “tiny”를 각각 얼마나 볼까요? 0과 1 사이의 수로 예상해 보세요."),
-    tell: () => bestOf("weights"),
+    tell: () => DATA.lecture.places.map(({ word, telling }, t) => `mouse → ${["wireless", "tiny"][t]}: ${
+      format(telling.reduce((sum, j) => sum + attention(t, "weights")[word * texts[t].ids.length + j], 0))}`).join(" · "),
   },
   {
     id: "heads", inBlock: true, en: "Attention 6/6: weighted sum", ko: "어텐션 6/6: 가중합",
