@@ -305,7 +305,7 @@ def main(
         goes_on_when_stopped(mode != "linear" or keep is not None),
         processes(workers) if workers > 1 else nullcontext() as executor,
     ):
-        compute = partial(features, keep=keep, executor=executor, folder=model.folder)
+        compute = partial(features, keep=keep, executor=executor)
         classify(job, model, examples, data, compute)
 
 

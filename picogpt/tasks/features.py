@@ -168,11 +168,12 @@ def compute_batches(model, sequences, batches, layer, pool, cache, executor, fol
 
 def remote_source(model, folder):
     """What tells a worker which model to load: its folder, and the fingerprint of its weights."""
-    folder = folder or model.folder
-    if folder is None:
+    if folder is None and model.folder is None:
         said = "features(executor=...) needs folder=..., from which its workers load the model"
         raise UsageError(said)
-    return str(Path(folder).absolute()), fingerprint(model.params)
+    if folder is None:
+        folder = Path(model.folder).absolute()
+    return str(folder), fingerprint(model.params)
 
 
 def fingerprint(*trees):
