@@ -153,7 +153,12 @@ def written_beside(path, synced=True):
         raise
     except OSError as error:
         reason = error.strerror or "is the disk full?"  # NumPy only counts what it could write
-        raise OutputError(f"{path} can't be written ({reason})") from error
+        raise OutputError(f"{shown(path)} can't be written ({reason})") from error
+
+
+def shown(path):
+    """A path as the user knows it: of a file in a workshop, the one that it is made for."""
+    return Path(*(part for part in Path(path).parts if not part.startswith(WORKSHOP["prefix"])))
 
 
 def make_ready(part, path, synced=True):
@@ -257,7 +262,8 @@ def write_arrays(path, arrays, metadata):
         try:
             save_file(arrays, part, metadata)
         except SafetensorError as error:
-            raise OutputError(f"{path} can't be written ({error}): is there space?") from None
+            said = f"{shown(path)} can't be written ({error}): is there space?"
+            raise OutputError(said) from None
 
 
 def cache_folder():

@@ -248,6 +248,17 @@ def test_a_group_that_fails_while_it_is_made_leaves_the_old_one(tmp_path):
     assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
 
 
+def test_a_file_of_a_group_that_cant_be_written_is_told_by_its_own_place(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "sync", full)
+    with pytest.raises(OutputError) as caught:
+        group(tmp_path, "new")
+    assert str(caught.value) == f"{tmp_path / 'a'} can't be written (No space left on device)"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_changed_file_of_a_group_is_one_rename(tmp_path):
     group(tmp_path, "old")
     before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
