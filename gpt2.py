@@ -33,6 +33,7 @@ def main(
     seed: int | None = None,
     n_samples: int = 1,
     stop: str | None = None,
+    special_tokens: bool = False,
     no_stream: bool = False,
     show_next: int = 0,
     no_draft: bool = False,
@@ -55,7 +56,10 @@ def main(
         top_p: draw from the likeliest tokens that reach this probability together; 1 is all.
         seed: the same whole number gives the same text again.
         n_samples: how many continuations to write; a line --- stands between them.
-        stop: end before this text comes; several are separated by |||.
+        stop: end before this text comes; several are separated by |||, and \\n is the end of a line
+            (a newline).
+        special_tokens: <|endoftext|> and the tokenizer's other special tokens in the prompt are
+            these tokens; without this they are plain text.
         no_stream: write all samples at once, as a batch, and print them when they are done.
         show_next: instead of writing on, show this many of the likeliest next tokens.
         no_draft: run the model once for every token. Otherwise, where the text repeats itself,
@@ -68,11 +72,14 @@ def main(
     check_sampling(**sampling)
     if prompt == "-":
         prompt = read_stdin()
-    model = load(model_size, models_dir)
+    model = load(model_size, models_dir, needs_text=True)
     if show_next:
-        return print_next(model, prompt, show_next, sampling)
+        return print_next(model, prompt, show_next, sampling, special_tokens)
+    if stop is not None:
+        stop = stop.replace("\\n", "\n")  # cmd.exe has no way to write a line's end
     rng, tally = np.random.default_rng(seed), Tally()
-    options = {**sampling, "seed": rng, "stop": stop, "draft": not no_draft, "tally": tally}
+    options = {**sampling, "seed": rng, "stop": stop, "special_tokens": special_tokens}
+    options |= {"draft": not no_draft, "tally": tally}
     if no_stream:
         texts = generate_batch(model, [prompt] * n_samples, n_tokens_to_generate, **options)
         print("\n---\n".join(texts))
@@ -92,10 +99,12 @@ def print_samples(model, prompt, n_tokens, n_samples, options):
         print()
 
 
-def print_next(model, prompt, n, sampling):
+def print_next(model, prompt, n, sampling, special_tokens):
     """The n likeliest next tokens, each with its probability and a bar of that length."""
     asked = {name: value for name, value in sampling.items() if value is not None}
-    probabilities = next_token_probabilities(model, prompt, **asked)
+    probabilities = next_token_probabilities(
+        model, prompt, special_tokens=special_tokens, **asked
+    )
     best = np.argsort(-probabilities, kind="stable")[:n]
     best = best[probabilities[best] > 0]  # fewer are left by top_k, say
     tokens = [repr(model.encoder.decode([int(id)])) for id in best]

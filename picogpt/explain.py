@@ -55,14 +55,14 @@ def main(
     request = Request(texts, learn=learn, lecture=lecture)
     if serve:
         server.check_port(port)
-        model = load(model_size)
+        model = load(model_size, needs_text=True)
         request.ids(model)  # what can't be shown is told before anything is served
         server.serve(model, request, port, open)
         return
     out = Path("explain.html") if out is None else out
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--out {out} can't be written: name a file in a folder that is there")
-    write_text(out, explain_request(request, load(model_size)).html)
+    write_text(out, explain_request(request, load(model_size, needs_text=True)).html)
     print(out.resolve())
     if open:
         webbrowser.open(out.resolve().as_uri())

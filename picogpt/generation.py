@@ -3,8 +3,10 @@
 import codecs
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 
 import numpy as np
 
@@ -12,7 +14,8 @@ from picogpt.checkpoint.generation_config import not_followed, processor_setting
 from picogpt.drafting import Drafter
 from picogpt.kernels import softmax
 from picogpt.logits_processors import process_logits
-from picogpt.model import logits, new_caches
+from picogpt.model import check_ids, encoder_of, logits, new_caches
+from picogpt.tokenizer.encoder import END_OF_TEXT
 from picogpt.tools.errors import CheckpointError, TextError, UsageError
 
 # transformers' rules for what neither the caller nor generation_config.json says
@@ -71,6 +74,9 @@ def draw(scores, rng, sampling):
 
 def check_sampling(temperature=None, top_k=None, top_p=None):
     """Raise UsageError for a value that makes no sense; None is one that is not given."""
+    for name, value in (("temperature", temperature), ("top_p", top_p)):
+        if not isinstance(value, Real | None):
+            raise UsageError(f"{name} must be a number, not {value!r}")
     if temperature is not None and not 0 <= temperature < 1e38:
         raise UsageError(f"temperature must be 0 (greedy) or more, not {temperature}")
     if top_k is not None and not (isinstance(top_k, int | np.integer) and top_k >= 0):
@@ -123,14 +129,24 @@ def fitted(ids, n_ctx, what="the prompt is longer than"):
     return ids[-n_kept:]
 
 
-def prompt_ids(model, prompt):
+def prompt_ids(model, prompt, special_tokens=False):
     """The ids to start from; an empty prompt starts from <|endoftext|>, as texts in training do.
 
-    Raises TextError for a prompt that can't be encoded.
+    A prompt is a text, in which special tokens are plain text unless asked for, or a list of ids.
+    Raises TextError for one that can't be encoded, UsageError for what is neither.
     """
-    ids = model.encoder.encode(prompt)
+    if not isinstance(prompt, str):
+        is_list = isinstance(prompt, list | tuple | range | np.ndarray) and len(prompt) > 0
+        if not is_list or not all(isinstance(id, int | np.integer) for id in prompt):
+            said = f"a prompt is a text or a list of token ids, not {prompt!r:.60}"
+            raise UsageError(f"{said}; generate_batch takes a list of prompts")
+        return check_ids(prompt, model.config).tolist()
+    encoder = encoder_of(model)
+    ids = encoder.encode(prompt, special_tokens)
     if not ids:
-        starts = [model.encoder.end_of_text, model.config.bos_token_id]
+        starts = [encoder.end_of_text, model.config.bos_token_id]
+        if END_OF_TEXT not in encoder.added_tokens:  # its end_of_text is not how texts begin
+            starts.reverse()
         ids = [start for start in starts if start in range(model.config.n_vocab)][:1]
     if not ids:
         raise TextError("the prompt is empty, and this model has no <|endoftext|> to start from")
@@ -143,16 +159,20 @@ def next_scores(model, ids, lengths=None, caches=None, last_only=True):
     A checkpoint's vocabulary may be padded; the padding is cut off. Raises CheckpointError for NaN.
     """
     with np.errstate(all="ignore"):  # what comes of it is looked at here
-        rows = logits(model, ids, lengths, caches, last_only)[:, : model.encoder.n_vocab]
+        rows = logits(model, ids, lengths, caches, last_only)
+    if model.encoder:
+        rows = rows[:, : model.encoder.n_vocab]
     if not np.isfinite(rows.max()):
         raise CheckpointError("the model computes NaN or infinity: are its weights damaged?")
     return rows
 
 
-def next_token_probabilities(model, prompt, temperature=1.0, top_k=0, top_p=1.0):
+def next_token_probabilities(
+    model, prompt, temperature=1.0, top_k=0, top_p=1.0, special_tokens=False
+):
     """How likely each token is to come next: `[n_vocab]`, filtered as `distribution` does it."""
     check_sampling(temperature, top_k, top_p)
-    ids = fitted(prompt_ids(model, prompt), model.config.n_ctx)
+    ids = fitted(prompt_ids(model, prompt, special_tokens), model.config.n_ctx)
     return distribution(next_scores(model, ids)[0], temperature, top_k, top_p)
 
 
@@ -176,6 +196,17 @@ class TextStream:
         end = min(ends, default=len(text))
         self.held = text[end:]
         return text[:end]
+
+
+class IdStream:
+    """What a prompt of ids gets in TextStream's place: ids, as they come."""
+
+    done = False
+
+    def feed(self, ids, final):
+        """Take in a list of ids, and give it back."""
+        self.done = final
+        return ids
 
 
 @dataclass
@@ -228,7 +259,8 @@ class Sequence:
     n_prompt: int  # how many of them are the prompt's
     n_left: int  # how many more may be written
     rng: np.random.Generator
-    text: TextStream
+    decode: Callable  # from a list of ids to what `text` takes in
+    text: TextStream | IdStream
     cache: list  # of those that the model has run
     drafter: Drafter | None  # None where nothing is to be drafted
 
@@ -293,7 +325,7 @@ def accept(model, sequence, draft, rows, sampling, processing):
         sequence.ids.append(token)
         sequence.history.append(token)
         sequence.n_left -= 1
-        data = b"" if token in ends else model.encoder.decode_bytes([token])
+        data = sequence.decode([] if token in ends else [token])
         final = token in ends or sequence.n_left == 0
         pieces.append((sequence.index, sequence.text.feed(data, final)))
         if token != drafted or sequence.text.done:
@@ -307,9 +339,12 @@ def accept(model, sequence, draft, rows, sampling, processing):
 
 def stream(
     model, prompts, n_tokens=40, *, temperature=None, top_k=None, top_p=None, seed=None, stop=None,
-    draft=True, tally=None,
+    draft=True, special_tokens=False, tally=None,
 ):
     """Continue several prompts as one batch: an iterator of (which prompt, piece of text).
+
+    A prompt is a text, or a list of token ids: then ids come, in lists. With special_tokens,
+    <|endoftext|> and the tokenizer's other special tokens in a text are these tokens.
 
     Temperature, top_k and top_p: see `sampling_for`. seed is an int, a numpy Generator or None for
     a fresh one; stop a list of strings, or one string with ||| between them: the text ends before
@@ -318,38 +353,64 @@ def stream(
     before any work, UsageError for an argument that can't be, CheckpointError for such a setting of
     the model, and TextError for a prompt that can't be encoded.
     """
-    if n_tokens < 0:
-        raise UsageError(f"n_tokens must be 0 or more, not {n_tokens}")
+    if not hasattr(model, "params"):
+        raise UsageError(f"model must be what picogpt.load gives, not {model!r:.60}")
+    if not isinstance(n_tokens, int | np.integer) or n_tokens < 0:
+        raise UsageError(f"n_tokens must be a whole number, 0 or more, not {n_tokens!r}")
     sampling = sampling_for(model, temperature=temperature, top_k=top_k, top_p=top_p)
     processing = processor_settings(model.generation, end_tokens(model))
-    stops = stop.split("|||") if isinstance(stop, str) else stop
-    if stop is None:
-        stops = stop_strings(model.generation)
-    stops = [stop for stop in stops if stop]
+    is_text = [isinstance(prompt, str) for prompt in prompts]
+    stops = stop_strings_for(model, stop, all(is_text))
     try:
         rngs = np.random.default_rng(seed).spawn(len(prompts))  # each text depends on its own only
     except (TypeError, ValueError):
         raise UsageError(f"seed must be a whole number, 0 or more, not {seed!r}") from None
-    starts = [fitted(prompt_ids(model, prompt), model.config.n_ctx) for prompt in prompts]
+    n_ctx = model.config.n_ctx
+    starts = [fitted(prompt_ids(model, prompt, special_tokens), n_ctx) for prompt in prompts]
     caches = new_caches(model.config, len(prompts))
     sequences = [
         Sequence(
-            index, ids, [*ids], len(ids), n_tokens, rng, TextStream(stops), cache,
-            Drafter() if draft else None,
+            index, ids, [*ids], len(ids), n_tokens, rng,
+            model.encoder.decode_bytes if as_text else list,
+            TextStream(stops) if as_text else IdStream(), cache, Drafter() if draft else None,
         )
-        for index, (ids, rng, cache) in enumerate(zip(starts, rngs, caches))
+        for index, (ids, rng, as_text, cache) in enumerate(zip(starts, rngs, is_text, caches))
     ]  # fmt: skip
     return decode(model, sequences if n_tokens else [], sampling, processing, tally or Tally())
 
 
+def stop_strings_for(model, stop, all_texts):
+    """The strings before which texts end: those asked for, else those of the generation config."""
+    if stop is None:
+        return stop_strings(model.generation)
+    stops = stop.split("|||") if isinstance(stop, str) else stop
+    if not isinstance(stops, list | tuple) or not all(isinstance(one, str) for one in stops):
+        raise UsageError(f"stop must be a text or a list of texts, not {stop!r:.60}")
+    if not all_texts:
+        raise UsageError("stop is a text, and a prompt of token ids gets ids: leave it out")
+    return [stop for stop in stops if stop]
+
+
 def generate(model, prompt, n_tokens=40, **options):
-    """Continue a prompt by n_tokens at most: an iterator of pieces of text. See `stream`."""
-    return (piece for _, piece in stream(model, [prompt], n_tokens, **options))
+    """Continue a prompt by n_tokens at most: an iterator of pieces of text. See `stream`.
+
+    A list of token ids is continued by token ids.
+    """
+    pieces = stream(model, [prompt], n_tokens, **options)
+    if isinstance(prompt, str):
+        return (piece for _, piece in pieces)
+    return (id for _, ids in pieces for id in ids)
 
 
 def generate_batch(model, prompts, n_tokens=40, **options):
-    """Continue several prompts at once: a list of texts. See `stream`."""
-    texts = [""] * len(prompts)
+    """Continue several prompts at once: a list of texts. See `stream`.
+
+    Lists of token ids are continued by lists of token ids.
+    """
+    if isinstance(prompts, str | bytes) or not isinstance(prompts, Iterable):
+        raise UsageError("prompts must be a list of texts; generate takes a single one")
+    prompts = list(prompts)
+    texts = ["" if isinstance(prompt, str) else [] for prompt in prompts]
     for i, piece in stream(model, prompts, n_tokens, **options):
         texts[i] += piece
     return texts

@@ -13,8 +13,13 @@ from picogpt.checkpoint.generation_config import load_generation_config
 from picogpt.checkpoint.hub import TINY_FOLDERS, resolve_model
 from picogpt.checkpoint.weights import into_memory, load_params, save_params
 from picogpt.tokenizer.encoder import Encoder
-from picogpt.tokenizer.tokenizer_files import OTHER_FILES, load_encoder, save_encoder
-from picogpt.tools.errors import CheckpointError, TextError
+from picogpt.tokenizer.tokenizer_files import (
+    ENCODER_FILES,
+    OTHER_FILES,
+    load_encoder,
+    save_encoder,
+)
+from picogpt.tools.errors import TextError, UnsupportedTokenizerError
 from picogpt.tools.files import write_text, written_together
 
 
@@ -23,28 +28,31 @@ class Model(NamedTuple):
 
     params: dict
     config: Config
-    encoder: Encoder
+    encoder: Encoder | None  # None where the folder has no tokenizer like GPT-2's
     generation: dict = {}  # generation_config.json: how the model writes when nothing is asked for
     name: str = "this model"  # what the printed tables call it
     folder: Path | None = None  # where it was loaded from
 
 
-def load(name=None, models_dir=None):
+def load(name=None, models_dir=None, *, needs_text=False):
     """Load a model: 124M, 355M, 774M, 1558M, tiny, a folder, or a hub id like owner/name.
 
-    None is 124M where it can be had, else tiny. Raises DownloadError where it can't be found or
-    fetched, CheckpointError where its files can't be used.
+    None is 124M where it can be had, else tiny. A model whose tokenizer is missing or no byte-level
+    BPE like GPT-2's (proteins, music, letters) has encoder None, and takes and gives token ids;
+    with needs_text it is refused, before its weights are fetched or read. Raises DownloadError
+    where it can't be found or fetched, CheckpointError where its files can't be used.
     """
-    folder = resolve_model(name, models_dir)
+    folder = resolve_model(name, models_dir, load_encoder if needs_text else None)
     if name is None:
         name = "tiny" if folder in TINY_FOLDERS else "124M"
     config = load_config(folder)
-    encoder = load_encoder(folder)
-    if encoder.n_vocab > config.n_vocab:
-        raise CheckpointError(
-            f"{folder}: the tokenizer has {encoder.n_vocab} tokens, "
-            f"the model's vocab_size is {config.n_vocab}"
-        )
+    try:
+        encoder = load_encoder(folder)
+        encoder.fit_to(config.n_vocab)
+    except UnsupportedTokenizerError:
+        if needs_text:
+            raise
+        encoder = None
     params = load_params(folder, config)
     # Linux's malloc gives large arrays back to the system, which clears every page it hands out
     # again, until it has seen 31 MB freed; then it keeps some: a prompt is read an eighth faster
@@ -65,14 +73,29 @@ def save(model, folder, dtype=np.float32):
     config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
     if model.folder and model.folder.resolve() == folder.resolve():
         into_memory(model.params)  # Windows replaces no file that is mapped, as they may be
-    outdated = OTHER_FILES if model.generation else (*OTHER_FILES, "generation_config.json")
+    outdated = list(OTHER_FILES)
+    if model.encoder is None:  # its own files stay, those of another model's don't
+        is_own = model.folder and model.folder.resolve() == folder.resolve()
+        outdated = [] if is_own else [*OTHER_FILES, *ENCODER_FILES]
+    if not model.generation:
+        outdated.append("generation_config.json")
     with written_together(folder, last="config.json", outdated=outdated) as made:
         save_params(model.params, config, made, dtype)
         save_config(config, made)
-        save_encoder(model.encoder, made)
+        if model.encoder:
+            save_encoder(model.encoder, made)
         if model.generation:
             text = json.dumps(model.generation, indent=2) + "\n"
             write_text(made / "generation_config.json", text)
+
+
+def encoder_of(model):
+    """The model's tokenizer; where it has none, UnsupportedTokenizerError says why."""
+    if model.encoder is None:
+        if model.folder:
+            load_encoder(model.folder)
+        raise UnsupportedTokenizerError(f"{model.name} has no tokenizer: it takes token ids")
+    return model.encoder
 
 
 def new_caches(config, n_sequences=1):
@@ -90,7 +113,8 @@ def check_ids(ids, config):
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
         raise TextError("token ids must be a flat list of at least one whole number")
     if ids.min() < 0 or ids.max() >= config.n_vocab:
-        raise TextError(f"token ids must lie between 0 and {config.n_vocab - 1}")
+        wrong = ids[(ids < 0) | (ids >= config.n_vocab)][0]
+        raise TextError(f"token ids must lie between 0 and {config.n_vocab - 1}, not be {wrong}")
     return ids
 
 
@@ -138,9 +162,11 @@ def trace(model, ids, edit=None):
     wte, wpe `[n_tokens, n_embd]`, what `gradients.block_forward` names of each block as blocks.0.x,
     blocks.0.q, ..., ln_f and logits. With `edit(name, array) -> array` every value can be changed
     on its way; it is a copy, so that writing into it is safe. Raises TextError for ids outside the
-    vocabulary, ValueError for an edit of another shape or more ids than n_ctx.
+    vocabulary, ValueError for more ids than n_ctx, for an edit that makes nothing or another shape
+    of an array, and for one that compares names with a name that never comes.
     """
     params, config, activations = model.params, model.config, {}
+    compared = {}  # the names that edit looks for
     ids = check_ids(ids, config)
     if len(ids) > config.n_ctx:
         raise ValueError(f"{len(ids)} tokens are more than the model's {config.n_ctx}")
@@ -149,16 +175,43 @@ def trace(model, ids, edit=None):
         if name.endswith("_dropped"):  # dropout's masks: there is none here
             return array
         if edit is not None:
-            shape, array = array.shape, np.asarray(edit(name, array.copy()), array.dtype)
-            if array.shape != shape:
-                raise ValueError(f"edit made {list(array.shape)} of {name}, which is {list(shape)}")
+            array = edited(array, edit(ComparedName(name, compared), array.copy()), name)
         activations[name] = array
         return array
 
     x = backprop.stack_forward(params, ids, config, hook)  # [n_tokens] -> [n_tokens, n_embd]
     x = hook("ln_f", kernels.layer_norm(x, **params["ln_f"], eps=config.layer_norm_epsilon))
     hook("logits", x @ output_matrix(params).T)  # [n_tokens, n_embd] -> [n_tokens, n_vocab]
+    if never := [name for name in compared if name not in activations]:
+        names = "wte, wpe, blocks.0.x and so on, ln_f, logits"
+        raise ValueError(f"edit looks for {', '.join(never)}, which never comes: there are {names}")
     return activations
+
+
+class ComparedName(str):
+    """A name that notes with which other names it is compared, so that a slip in one shows."""
+
+    def __new__(cls, name, compared):
+        self = super().__new__(cls, name)
+        self.compared = compared
+        return self
+
+    def __eq__(self, other):
+        if isinstance(other, str):
+            self.compared[str(other)] = None
+        return str(self) == other
+
+    __hash__ = str.__hash__
+
+
+def edited(array, new, name):
+    """What an edit made of an array, in its dtype; ValueError for what can't take its place."""
+    if new is None:
+        raise ValueError(f"edit made nothing of {name}: it must return the array")
+    shape, array = array.shape, np.asarray(new, array.dtype)
+    if array.shape != shape:
+        raise ValueError(f"edit made {list(array.shape)} of {name}, which is {list(shape)}")
+    return array
 
 
 def output_matrix(params):

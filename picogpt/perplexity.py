@@ -34,7 +34,7 @@ def main(
         raise DataError(f"{file} is no file: name a text file in UTF-8")
     if next(read_chunks(file, 2**14), "") == "":
         raise DataError(f"{file} is empty: there is nothing to predict")
-    model = load(model_size, models_dir)
+    model = load(model_size, models_dir, needs_text=True)
     n_bytes = 0  # of the text: a byte-order mark is none of it
     with tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None) as bar:
 

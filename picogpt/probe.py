@@ -95,7 +95,8 @@ def print_prediction(job, text, model_size, models_dir):
     if job.mode != "linear" and model_size:
         raise UsageError(f"--predict uses {job.place}, trained before: leave --model_size out")
     head, facts = load_head(job.head_path, job.task, len(task.classes))
-    model = load(model_size or (facts["model"] if job.mode == "linear" else job.place), models_dir)
+    trained_on = facts["model"] if job.mode == "linear" else job.place
+    model = load(model_size or trained_on, models_dir, needs_text=True)
     if fingerprint(model.params) != facts["checkpoint"]:
         raise CheckpointError(f"{job.head_path} belongs to another model, that of {facts['model']}")
     print(f"by {job.label}, trained on {facts['trained_on']}", file=sys.stderr)
@@ -294,7 +295,7 @@ def main(
     )
     if predict is not None:
         return print_prediction(job, predict, model_size, models_dir)
-    model = load(model_size, models_dir)
+    model = load(model_size, models_dir, needs_text=True)
     if max(layer or 0, top_k_layers * (mode == "top")) > model.config.n_layer:
         raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
     data, examples = load_task(task, data)

@@ -100,7 +100,7 @@ def main(prompt: str, *, n_tokens_to_generate: int = 40, model_size: str | None 
     from picogpt.tools.errors import CheckpointError, TextError
 
     at_least(0, n_tokens_to_generate=n_tokens_to_generate)
-    model = load(model_size)
+    model = load(model_size, needs_text=True)
     config = model.config
     as_published = (
         config.act is kernels.gelu

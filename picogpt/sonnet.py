@@ -139,7 +139,7 @@ def main(
     state_path = None
     with nullcontext() if trained else locked(place), goes_on_when_stopped(not trained):
         if not trained:
-            model = load(model_size, models_dir)
+            model = load(model_size, models_dir, needs_text=True)
             if top_k_layers and top_k_layers > model.config.n_layer:
                 raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
             first = model.config.n_layer - top_k_layers if top_k_layers else 0

@@ -117,7 +117,7 @@ def main(
     """
     flags = dict(locals())
     check_flags(flags)
-    model = load(model_size, models_dir) if model_size else None
+    model = load(model_size, models_dir, needs_text=True) if model_size else None
     sizes = sizes_for(flags, model)
     files = find_all(flags)
     flags |= sizes | {"n_threads": n_threads or threads_before(out, batch_size)}

@@ -362,6 +362,81 @@ def test_ids_past_the_tokenizers_are_never_written():
     assert len(next_token_probabilities(model, "x")) == END + 1
 
 
+def test_ids_are_continued_by_ids():
+    model = endless_model()
+    for prompt in PROMPTS:
+        ids = model.encoder.encode(prompt)
+        written = list(generate(model, ids, 40))
+        assert written == naive_greedy(model, prompt, 40)
+        assert list(generate(model, np.array(ids), 40, draft=False)) == written
+    texts = generate_batch(model, PROMPTS, 12)
+    several = [model.encoder.encode(prompt) for prompt in PROMPTS]
+    assert generate_batch(model, [several[0], PROMPTS[1], tuple(several[2])], 12) == [
+        naive_greedy(model, PROMPTS[0], 12), texts[1], naive_greedy(model, PROMPTS[2], 12)
+    ]  # fmt: skip
+    written = list(generate(reciter("né"), [END], 9))  # without the end
+    assert written == [ID_OF_BYTE[bytes([byte])] for byte in "né".encode()]
+    assert list(generate(model, [5], 0)) == []
+
+
+def test_special_tokens_in_a_prompt_where_asked_for():
+    model = endless_model()
+    text, end = "in<|endoftext|>the<|endoftext|>", [model.encoder.end_of_text]
+    ids = [*model.encoder.encode("in"), *end, *model.encoder.encode("the"), *end]
+    asked = "".join(generate(model, text, 9, special_tokens=True))
+    assert asked == model.encoder.decode(list(generate(model, ids, 9)))
+    assert asked != "".join(generate(model, text, 9))
+    assert generate_batch(model, [text] * 2, 9, special_tokens=True) == [asked] * 2
+    plain = next_token_probabilities(model, text)
+    special = next_token_probabilities(model, text, special_tokens=True)
+    np.testing.assert_array_equal(special, next_token_probabilities(model, ids))
+    assert abs(special - plain).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        ([5], {}, "a prompt is a text or a list of token ids, not 5"),
+        ([None], {}, "not None"),
+        ([b"text"], {}, "not b'text'"),
+        ([["one", "two"]], {}, "generate_batch takes a list of prompts"),
+        ([[]], {}, "a prompt is a text or a list of token ids"),
+        ([[[1, 2], [3]]], {}, "a prompt is a text or a list of token ids"),
+        ([[1.5]], {}, "a prompt is a text or a list of token ids"),
+        (["a", "40"], {}, "n_tokens must be a whole number, 0 or more, not '40'"),
+        (["a", 4.0], {}, "n_tokens must be a whole number"),
+        (["a", None], {}, "n_tokens must be a whole number"),
+        (["a"], {"temperature": "0.7"}, "temperature must be a number, not '0.7'"),
+        (["a"], {"top_p": [1]}, "top_p must be a number"),
+        (["a"], {"top_k": "5"}, "top_k must be a whole number"),
+        (["a"], {"stop": 5}, "stop must be a text or a list of texts, not 5"),
+        (["a"], {"stop": ["x", None]}, "stop must be a text or a list of texts"),
+        (["a"], {"seed": "x"}, "seed must be a whole number"),
+        ([[1, 2]], {"stop": "x"}, "stop is a text, and a prompt of token ids gets ids"),
+    ],
+    ids=str,
+)
+def test_wrong_types_are_one_sentence(arguments, options, said):
+    with pytest.raises(UsageError) as caught:
+        generate(small_model(), *arguments, **options)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_batch_is_a_list_and_a_model_is_a_model():
+    model = small_model()
+    for prompts in ("The king", b"The king", None, 5):
+        with pytest.raises(UsageError, match="prompts must be a list of texts; generate takes a"):
+            generate_batch(model, prompts)
+    with pytest.raises(UsageError, match="a prompt is a text or a list of token ids, not 1"):
+        generate_batch(model, [1, 2, 3])
+    with pytest.raises(TextError, match="token ids must lie between 0 and 266, not be 267"):
+        generate(model, [1, 267])
+    with pytest.raises(UsageError, match="model must be what picogpt.load gives, not 'tiny'"):
+        generate("tiny", "text")
+    assert generate_batch(model, iter(["in", "the"]), 3) == generate_batch(model, ["in", "the"], 3)
+    assert generate_batch(model, []) == []
+
+
 def test_next_token_probabilities_are_those_of_the_prompts_last_token(capsys):
     model = small_model()
     scores = logits(model, model.encoder.encode("in the"))[-1].astype(np.float64)

@@ -146,6 +146,25 @@ def test_drafts_change_the_passes_and_not_the_text(run, tmp_path):
         assert without[2].startswith(f"{written} tokens written in {written} passes: 1.00 tokens")
 
 
+def test_a_line_s_end_as_a_stop_string(run, tmp_path):
+    folder = reciter_folder(tmp_path / "model", "one\ntwo; three")
+    for stop in (r"\n", "\n", r"; |||\n", r"e\nt"):
+        printed = "on" if stop.startswith("e") else "one"
+        assert run("x", "--model_size", folder, "--stop", stop) == (0, printed + "\n", "")
+
+
+def test_special_tokens_in_the_prompt(run, folder, model):
+    prompt = "in<|endoftext|>the"
+    for flags, special in (([], False), (["--special_tokens"], True)):
+        text = "".join(generate(model, prompt, 9, special_tokens=special))
+        argv = [prompt, "--model_size", folder, "--n_tokens_to_generate", "9", *flags]
+        assert run(*argv) == (0, text + "\n", "")
+        assert run(*argv, "--no_stream") == (0, text + "\n", "")
+    shown = [run(prompt, "--model_size", folder, "--show_next", "5", *flags)[1]
+             for flags in ([], ["--special_tokens"])]  # fmt: skip
+    assert shown[0] != shown[1]
+
+
 def test_show_next_is_a_table_with_the_models_name(run, tmp_path):
     folder = reciter_folder(tmp_path / "model", "né")
     code, out, err = run("x", "--model_size", folder, "--show_next", "3", "--temperature", "0.5")
@@ -204,8 +223,8 @@ def test_help_documents_every_flag(run):
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     for name in ("n_tokens_to_generate", "model_size", "models_dir", "temperature", "top_k",
-                 "top_p", "seed", "n_samples", "stop", "no_stream", "show_next", "no_draft",
-                 "verbose"):  # fmt: skip
+                 "top_p", "seed", "n_samples", "stop", "special_tokens", "no_stream",
+                 "show_next", "no_draft", "verbose"):  # fmt: skip
         _, _, after = out.partition(f"    --{name}")
         lines = [line.strip() for line in after.splitlines()[1:4]]
         assert any(line and not line.startswith(("Type:", "Default:", "--")) for line in lines)

@@ -1,5 +1,6 @@
 """A model folder, there and back; `logits`; and logits that transformers computed (golden)."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -13,7 +14,8 @@ from models import misalign, small_encoder, small_folder, small_model
 import picogpt
 from picogpt.checkpoint.config import load_config
 from picogpt.checkpoint.weights import load_params
-from picogpt.tools.errors import CheckpointError, TextError
+from picogpt.tools.cli import call
+from picogpt.tools.errors import CheckpointError, TextError, UnsupportedTokenizerError
 from picogpt.tools.tree import tree_leaves, tree_map
 
 GOLDEN = Path(__file__).parent / "golden" / "forward"
@@ -101,14 +103,104 @@ def test_save_goes_by_the_head_that_is_there(tmp_path):
         assert_same(picogpt.load(tmp_path), model)
 
 
-def test_a_vocabulary_padded_past_the_tokenizers_is_fine_and_a_smaller_one_is_not(tmp_path):
+def test_a_vocabulary_padded_past_the_tokenizers_is_fine(tmp_path):
     model = picogpt.load(small_folder(tmp_path / "padded", n_vocab=304))
     assert picogpt.logits(model, [303]).shape == (1, 304)
-    folder = small_folder(tmp_path / "small", n_vocab=266)
-    message = "the tokenizer has 267 tokens, the model's vocab_size is 266"
-    with pytest.raises(CheckpointError, match=message) as caught:
-        picogpt.load(folder)
-    assert str(folder) in str(caught.value)
+
+
+def test_ids_that_only_the_tokenizer_knows_are_refused_where_they_come_up(tmp_path):
+    folder = small_folder(tmp_path)
+    encoder, path = small_encoder(), tmp_path / "tokenizer_config.json"
+    said = json.loads(path.read_text())
+    said["added_tokens_decoder"] |= {"267": {"content": "[PAD]", "special": True}}
+    said["added_tokens_decoder"] |= {"268": {"content": "<new>"}}
+    path.write_text(json.dumps(said | {"pad_token": "[PAD]"}))
+    model = picogpt.load(folder)
+    assert "".join(picogpt.generate(model, "the [PAD]", 3, temperature=9.0, top_k=0))
+    assert model.encoder.encode("the [PAD]") == encoder.encode("the [PAD]")
+    with pytest.raises(TextError, match=r"holds '\[PAD\]', token 267, and .* last token is 266"):
+        picogpt.generate(model, "the [PAD]", special_tokens=True)
+    with pytest.raises(TextError, match="holds '<new>', token 268"):
+        picogpt.generate(model, "a <new> one")
+    picogpt.save(model, tmp_path / "saved")
+    assert picogpt.load(tmp_path / "saved").encoder.added == model.encoder.added
+    assert picogpt.load(tmp_path / "saved").encoder.roles["pad_token"] == "[PAD]"
+    small_folder(tmp_path / "none", n_vocab=266)  # even <|endoftext|> is beyond
+    model = picogpt.load(tmp_path / "none")
+    assert model.encoder.end_of_text is None
+    with pytest.raises(TextError, match="the prompt is empty"):
+        picogpt.generate(model, "")
+
+
+def without_tokenizer(folder, files):
+    """A folder whose tokenizer's files are replaced by others, {name: text}."""
+    small_folder(folder)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (folder / name).unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+LETTERS = {"type": "WordLevel", "vocab": {"M": 0, "K": 1}, "unk_token": "M"}
+NO_TOKENIZERS = {
+    "nothing": ({}, "has no vocab.json"),
+    "letters": ({"vocab.json": '{"M": 0, "K": 1}'}, "has no merges.txt"),
+    "pieces": ({"spiece.model": "..."}, "has no vocab.json"),
+    "words": ({"vocab.txt": "M\nK\n"}, "has no vocab.json"),
+    "WordLevel": (
+        {"tokenizer.json": json.dumps({"model": LETTERS, "pre_tokenizer": None})},
+        "tokenizer.json is no byte-level BPE like GPT-2's: its model is WordLevel",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_TOKENIZERS)
+def test_a_model_without_a_tokenizer_like_gpt2s_works_with_ids(tmp_path, kind):
+    files, reason = NO_TOKENIZERS[kind]
+    folder = without_tokenizer(tmp_path / "proteins", files)
+    model = picogpt.load(folder)
+    whole = small_model()
+    assert model.encoder is None
+    np.testing.assert_array_equal(picogpt.logits(model, [5, 6]), picogpt.logits(whole, [5, 6]))
+    assert picogpt.trace(model, [5, 6])["logits"].shape == (2, 267)
+    assert picogpt.loss_and_gradients(model, [5, 6], [6, 7])[0] > 0
+    expected = list(picogpt.generate(whole, [5, 6], 8))
+    assert list(picogpt.generate(model, [5, 6], 8)) == expected
+    for attempt in (
+        lambda: picogpt.generate(model, "MK"),
+        lambda: picogpt.generate_batch(model, [[1], "MK"]),
+        lambda: picogpt.load(folder, needs_text=True),
+    ):
+        with pytest.raises(UnsupportedTokenizerError, match=reason):
+            attempt()
+    no_folder = model._replace(folder=None)
+    with pytest.raises(UnsupportedTokenizerError, match="proteins has no tokenizer: it takes"):
+        picogpt.generate(no_folder, "MK")
+    picogpt.save(model, folder)  # over itself: its tokenizer's files stay
+    assert {path.name for path in folder.iterdir()} >= {*files}
+    small_folder(tmp_path / "another")
+    picogpt.save(model, tmp_path / "another")
+    assert picogpt.load(tmp_path / "another").encoder is None  # not the other model's
+
+
+@pytest.mark.parametrize("module", ["gpt2", "picogpt.perplexity", "picogpt.probe",
+                                    "picogpt.sonnet", "picogpt.train", "picogpt.explain"])
+def test_commands_that_need_text_say_so_before_the_weights_are_read(tmp_path, capsys, module):
+    folder = without_tokenizer(tmp_path / "proteins", {"spiece.model": "..."})
+    (folder / "model.safetensors").write_bytes(b"not even weights")
+    (tmp_path / "text.txt").write_text("MKV " * 400)
+    text, out = str(tmp_path / "text.txt"), str(tmp_path / "out")
+    words = {
+        "gpt2": ["MK"], "picogpt.perplexity": [text], "picogpt.probe": ["sst"],
+        "picogpt.sonnet": [], "picogpt.train": ["--data", text, "--out", out],
+        "picogpt.explain": ["MK", "--out", f"{out}.html"],
+    }[module]  # fmt: skip
+    command = importlib.import_module(module).main
+    assert call(command, [*words, "--model_size", str(folder)]) == 1
+    said = capsys.readouterr().err
+    assert "has no vocab.json" in said and "the model takes ids" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5"])

@@ -150,5 +150,22 @@ def test_refusals():
         picogpt.trace(model, [1] * 33)
     with pytest.raises(ValueError, match=r"edit made \[24\] of wte, which is \[7, 24\]"):
         picogpt.trace(model, A, lambda _, array: array[0])
-    with pytest.raises(ValueError, match="edit made"):
+    with pytest.raises(ValueError, match="edit made nothing of wte: it must return the array"):
         picogpt.trace(model, A, lambda *_: None)
+
+
+def test_a_name_that_never_comes_is_told():
+    model = small_model()
+
+    def edit(name, array):
+        if name == "blocks.2.scores" or name in ("blocks.0.x", "blocks.0.queries"):
+            return 0 * array
+        return array
+
+    with pytest.raises(ValueError, match=r"for blocks.2.scores, blocks.0.queries, which never"):
+        picogpt.trace(model, A, edit)
+    changed = picogpt.trace(model, A, lambda name, x: 0 * x if name == "blocks.1.y" else x)
+    assert not changed["blocks.1.y"].any()
+    seen = []
+    picogpt.trace(model, A, lambda name, x: seen.append({name: f"{name}!"}) or x)
+    assert {"wte": "wte!"} in seen and {"logits": "logits!"} in seen  # a name is a str

@@ -42,16 +42,17 @@ TOKENIZER_FILES = (
 )
 
 
-def resolve_model(name=None, models_dir=None):
+def resolve_model(name=None, models_dir=None, check=None):
     """The folder of the model that a command uses: the one named, else 124M, else the built-in.
 
     A model asked for by name is found, fetched or refused (find_model says how). Without a name,
     124M is found or fetched; where that fails, tiny takes over and one line on stderr says so.
+    `check(folder)` may refuse a model by its small files, before its weights come.
     """
     if name is not None:
-        return find_model(name, models_dir)
+        return find_model(name, models_dir, check=check)
     try:
-        return find_model("124M", models_dir, patience=2)
+        return find_model("124M", models_dir, patience=2, check=check)
     except PicoGPTError as error:
         tiny = next(filter(is_complete, TINY_FOLDERS), None)
         if tiny is None:
@@ -62,7 +63,7 @@ def resolve_model(name=None, models_dir=None):
         return tiny
 
 
-def find_model(name, models_dir=None, patience=10):
+def find_model(name, models_dir=None, patience=10, check=None):
     """The folder of a model: given, found on this machine, or else fetched from the hub.
 
     `name` is a size, tiny, a folder, or a hub id; models live in `models_dir` (weights/ of a
@@ -91,7 +92,7 @@ def find_model(name, models_dir=None, patience=10):
         return ours
     if cached := next(filter(is_complete, cached_folders(hub_id)), None):
         return cached
-    return fetch_model(hub_id, ours, patience, needs_tokenizer)
+    return fetch_model(hub_id, ours, patience, needs_tokenizer, check)
 
 
 def models_folder(models_dir=None):
@@ -143,7 +144,7 @@ def forbidden_by():
     return None
 
 
-def fetch_model(hub_id, folder, patience=10, needs_tokenizer=True):
+def fetch_model(hub_id, folder, patience=10, needs_tokenizer=True, check=None):
     """Fetch what the hub has of a GPT-2 into `folder`, and return it; files that are there stay.
 
     The hub has `patience` seconds for a first answer. Honours HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE
@@ -161,6 +162,8 @@ def fetch_model(hub_id, folder, patience=10, needs_tokenizer=True):
         config = load_config(folder)  # before gigabytes of another architecture come
         for file in TOKENIZER_FILES:
             fetch(file)
+        if check:
+            check(folder)
         fetch("generation_config.json")
         largest = largest_file(config)
         if not fetch(WEIGHTS, largest) and fetch(INDEX):

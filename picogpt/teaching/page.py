@@ -51,7 +51,7 @@ def explain(text, and_=None, model=None, *, learn=False):
     TextError for texts that are too long.
     """
     if not isinstance(model, Model):
-        model = load(model)
+        model = load(model, needs_text=True)
     texts = (text,) if and_ is None else (text, and_)
     return explain_request(Request(texts, learn=learn), model)
 

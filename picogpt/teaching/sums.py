@@ -62,7 +62,7 @@ def main(file: Path | None = None, *, ask: str | None = None):
         print(f"{file} holds 9,000 different sums, {N_TIMES} times each")
     else:
         _, unseen = split_sums()
-        share = share_right(ask_for_sums(load(ask), unseen), unseen)
+        share = share_right(ask_for_sums(load(ask, needs_text=True), unseen), unseen)
         print(f"{share:.1%} of {N_UNSEEN:,} sums that it has never seen are right")
 
 

@@ -92,6 +92,7 @@ class Encoder:
         self._tokens = {id: token for token, id in vocab.items()}
         self._tokens |= {id: to_symbols(token) for token, id in self.added_tokens.items()}
         self.n_vocab = max(self._tokens) + 1
+        self.n_usable = self.n_vocab  # ids from here on are refused
         self._ranks = {merge: rank for rank, merge in enumerate(merges)}
         self._splitter = AddedTokenSplitter(self.added.values())
         self.tokens_across_gaps = self._splitter.across_gaps()  # for who cuts a text into chunks
@@ -127,7 +128,20 @@ class Encoder:
                     ids += self._cached_ids(pre_token)
                 else:
                     ids += self._ids_of_pre_token(pre_token)
+        if self.n_usable < self.n_vocab and max(ids, default=0) >= self.n_usable:
+            id = next(id for id in ids if id >= self.n_usable)
+            said = f"The text holds {self.decode([id])!r}, token {id}"
+            raise TextError(f"{said}, and the model's last token is {self.n_usable - 1}.")
         return ids
+
+    def fit_to(self, n_vocab):
+        """Refuse, from here on, the ids for which a model of n_vocab embeddings has none.
+
+        A [PAD] that was added to the tokenizer and not to the model is such a one.
+        """
+        self.n_usable = min(self.n_vocab, n_vocab)
+        if self.end_of_text is not None and self.end_of_text >= n_vocab:
+            self.end_of_text = None
 
     def encode_chunks(self, chunks, allow_special=False):
         """Turn a text that comes in chunks, as from `read_chunks`, into token ids: yield lists."""

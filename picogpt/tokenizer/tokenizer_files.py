@@ -15,6 +15,7 @@ from picogpt.tokenizer.encoder import END_OF_TEXT, Encoder
 from picogpt.tools.errors import CheckpointError, UnsupportedTokenizerError
 from picogpt.tools.files import write_text, written_together
 
+ENCODER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")  # of save_encoder
 # what transformers would read as well, or instead of the files that save_encoder writes
 OTHER_FILES = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
 
@@ -39,7 +40,7 @@ def load_encoder(folder):
             add_prefix_space = prefix_space_of(whole)  # other classes go by this file
     vocab, merges = read_vocabulary(folder, whole)
     if config.get("add_bos_token") and whole is None:
-        raise UnsupportedTokenizerError(f"{config_file} asks for a token before every text")
+        raise unsupported(f"{config_file} asks for a token before every text")
     path = file_of_added(folder, config)
     with said_of(path):
         roles, in_roles = read_roles(folder, config)
@@ -62,6 +63,11 @@ def said_of(path):
         raise CheckpointError(f"{path} can't be used ({error}): get it again.") from error
 
 
+def unsupported(reason):
+    """The error for a tokenizer that can't be used here; the model can."""
+    return UnsupportedTokenizerError(f"{reason}; without text, from Python, the model takes ids")
+
+
 def read_object(path, default):
     """The object in a JSON file, or the default where there is no such file."""
     if not path.exists():
@@ -77,7 +83,7 @@ def read_vocabulary(folder, whole):
     missing = [name for name in ("vocab.json", "merges.txt") if not (folder / name).exists()]
     if missing and whole is None:
         needed = "a GPT-2 tokenizer is vocab.json and merges.txt, or tokenizer.json"
-        raise UnsupportedTokenizerError(f"{folder} has no {missing[0]}: {needed}")
+        raise unsupported(f"{folder} has no {missing[0]}: {needed}")
     if missing:
         path = folder / "tokenizer.json"
         with said_of(path):
@@ -118,7 +124,7 @@ def check_kind(tokenizer, path):
     }
     for reason, is_other in others.items():
         if is_other:
-            raise UnsupportedTokenizerError(f"{path} is no byte-level BPE like GPT-2's: {reason}")
+            raise unsupported(f"{path} is no byte-level BPE like GPT-2's: {reason}")
 
 
 def has_normalizer(tokenizer):
@@ -210,7 +216,7 @@ def check_merges(merges, vocab, path):
     UnsupportedTokenizerError for those of GPT-1 and its kind, who mark the ends of words.
     """
     if any(merge.endswith("</w>") for merge in merges):
-        raise UnsupportedTokenizerError(f"{path} is no byte-level BPE: it marks the ends of words")
+        raise unsupported(f"{path} is no byte-level BPE like GPT-2's: it marks the ends of words")
     for merge in merges:
         parts = merge.split(" ")
         if len(parts) != 2 or not vocab.keys() >= {*parts, "".join(parts)}:

@@ -16,7 +16,12 @@ from models import small_folder
 import picogpt
 from picogpt.checkpoint.download import RETRY_WAITS, within
 from picogpt.checkpoint.hub import find_model, resolve_model
-from picogpt.tools.errors import CheckpointError, DownloadError, UsageError
+from picogpt.tools.errors import (
+    CheckpointError,
+    DownloadError,
+    UnsupportedTokenizerError,
+    UsageError,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -373,6 +378,19 @@ def test_what_an_older_tokenizer_adds_is_fetched_too(hub, tmp_path):
     hub.repos[MEDIUM] |= added
     folder = find_model("355M", tmp_path)
     assert {name: (folder / name).read_bytes() for name in added} == added
+
+
+def test_a_tokenizer_of_another_kind_is_refused_before_the_weights_come_where_text_is_needed(
+    hub, tmp_path
+):
+    files = hub.repos[MEDIUM]
+    words = {"model": {"type": "WordLevel", "vocab": {"M": 0}}, "pre_tokenizer": None}
+    kept = {name: files[name] for name in ("config.json", "model.safetensors")}
+    hub.repos["me/proteins"] = kept | {"tokenizer.json": json.dumps(words).encode()}
+    with pytest.raises(UnsupportedTokenizerError, match="its model is WordLevel"):
+        picogpt.load("me/proteins", tmp_path, needs_text=True)
+    assert not hub.got("model.safetensors")
+    assert picogpt.load("me/proteins", tmp_path).encoder is None
 
 
 def test_another_architecture_is_refused_before_its_weights_come(hub, tmp_path):
