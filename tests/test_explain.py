@@ -258,6 +258,15 @@ def test_command(tmp_path, capsys, monkeypatch):
     assert [one["text"] for one in data_of(page)["texts"]] == ["one", "two"]
 
 
+def test_command_with_a_lesson_and_with_the_lecture(tmp_path, capsys, monkeypatch):
+    folder = str(small_folder(tmp_path / "mini", n_ctx=128))
+    monkeypatch.chdir(tmp_path)
+    for words, name in [(["a cat", "--learn"], "learning"), (["--lecture"], "lecture")]:
+        assert run(capsys, *words, "--model_size", folder)[0] == 0
+        page = Explanation((tmp_path / "explain.html").read_text(encoding="utf-8"))
+        assert name in data_of(page)
+
+
 @pytest.mark.parametrize(
     "words, code, why",
     [

@@ -29,13 +29,21 @@ function play() {  // the only thing that moves by itself, and only when asked
 
 const steps = () => texts.length ? STEPS.filter((step) => !step.only || step.only()) : [];
 
+function switchLanguage() {
+  const typed = ["text", "and"].map((id) => $(id)?.value);  // what is not sent yet stays
+  language = language === "ko" ? "en" : "ko";
+  build();
+  ["text", "and"].forEach((id, i) => { if ($(id)) $(id).value = typed[i]; });
+  $("language").focus();
+}
+
 function header() {
   const title = say("A sentence on its way through GPT-2", "문장 하나가 GPT\u20112를 통과하는 과정");
   document.title = texts.length ? `${texts[0].text.slice(0, 60)} · ${title}` : title;
   const sentence = ({ text, appended }) => el("blockquote", {}, text || (appended.length ? "" : "<|endoftext|>"), appended.map((id) => el("mark", { class: "tok" }, visible(id))));
   return el("header", { class: "wrap" },
     el("div", { class: "top" },
-      el("button", { id: "language", lang: language === "ko" ? "en" : "ko", onclick: () => { language = language === "ko" ? "en" : "ko"; build(); $("language").focus(); } }, language === "ko" ? "English" : "한국어"),
+      el("button", { id: "language", lang: language === "ko" ? "en" : "ko", onclick: switchLanguage }, language === "ko" ? "English" : "한국어"),
       el("button", { id: "theme", onclick: () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark") }, say("Light / dark", "밝게 / 어둡게"))),
     el("h1", {}, title),
     live && live.form(),
