@@ -103,7 +103,8 @@ def about_texts(model, request):
     if request.lecture:
         data["lecture"] = about_lecture(model, ids, plain)
     if request.learn:
-        other = ids[1] if len(ids) > 1 else model.encoder.encode(OTHER_SENTENCE)
+        second = ids[1] if len(ids) > 1 else []
+        other = second if len(second) > 1 else model.encoder.encode(OTHER_SENTENCE)
         data["learning"] = learning.learn(model, ids[0], other[: model.config.n_ctx])
     return data
 
@@ -122,7 +123,8 @@ def disagreement(model, ids, activations):
     Both compute the same by themselves. They differ where someone has kernels of their own.
     """
     written, shown = logits(model, ids, last_only=True)[0], activations["logits"][-1]
-    return float(np.abs(written - shown).max() / max(np.abs(shown).max(), 1e-9))
+    apart = np.abs(written - shown).max() / max(np.abs(shown).max(), 1e-9)
+    return float(apart) if np.isfinite(apart) else 1.0  # JSON has no NaN
 
 
 def to_json(data):

@@ -93,3 +93,5 @@ def test_a_page_learns_where_asked():
     model = small_model(n_ctx=64)
     assert '"learning":{' in explain("The cat sat", model=model, learn=True).html
     assert '"learning":{' not in explain("The cat sat", model=model).html
+    page = explain("The cat sat", "a", model=model, learn=True)  # one token foretells nothing
+    assert "NaN" not in page.html.partition('id="data">')[2].partition("</script>")[0]

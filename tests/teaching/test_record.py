@@ -54,5 +54,6 @@ def test_kernels_that_disagree_with_the_steps_are_told(monkeypatch):
     assert about_texts(model, Request(("The cat",)))["disagreement"] < 1e-5
     from picogpt import kernels
 
-    monkeypatch.setattr(kernels, "ffn", lambda x, **_: 0 * x)  # a student's
-    assert about_texts(model, Request(("The cat",)))["disagreement"] > 1e-2
+    for factor in (0, np.nan):  # a student's
+        monkeypatch.setattr(kernels, "ffn", lambda x, factor=factor, **_: factor * x)
+        assert about_texts(model, Request(("The cat",)))["disagreement"] > 1e-2
