@@ -97,8 +97,7 @@ def train_steps(
     With a path, a checkpoint goes there every SAVE_SECONDS, on Ctrl-C, which waits for the step's
     end, and as asked whenever there is a score; after_saving() is called then. Raises
     NotFiniteError where the loss, a parameter or a score is no longer finite: what was saved before
-    stays. Raises KeyboardInterrupt after Ctrl-C, with a
-    sentence to print where the run was saved.
+    stays. Raises KeyboardInterrupt after Ctrl-C, with a sentence to print where the run was saved.
     """
     from tqdm import tqdm
 
@@ -108,18 +107,7 @@ def train_steps(
     saved_at = time.monotonic()
     with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar, quiet:
         while progress.step < n_steps and not (is_over and is_over()):
-            started = time.perf_counter()
-            loss = take_step(progress.step, progress.state, summed)
-            seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
-            progress.step += 1
-            try:
-                check_finite(loss, progress.params)
-                score = after_step(loss, seconds, bar)
-                if score is not None:
-                    progress.note_score(score)
-            except NotFiniteError as error:
-                where = f"step {progress.step}, at a learning rate of {rate(progress.step - 1):g}"
-                raise NotFiniteError(f"{error} in {where}: training stops here") from None
+            score = take_sound_step(progress, take_step, after_step, rate, summed, bar)
             bar.update()
             due = pressed or (save_with_score and score is not None)
             if path and (due or time.monotonic() > saved_at + SAVE_SECONDS):
@@ -130,6 +118,23 @@ def train_steps(
             if pressed:
                 said = f"stopped after step {progress.step} and saved: the same command goes on"
                 raise KeyboardInterrupt(*[said] if path else [])
+
+
+def take_sound_step(progress, take_step, after_step, rate, summed, bar):
+    """Take a step and give back its score; raises NotFiniteError, which tells where."""
+    started = time.perf_counter()
+    loss = take_step(progress.step, progress.state, summed)
+    seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
+    progress.step += 1
+    try:
+        check_finite(loss, progress.params)
+        score = after_step(loss, seconds, bar)
+        if score is not None:
+            progress.note_score(score)
+        return score
+    except NotFiniteError as error:
+        where = f"step {progress.step}, at a learning rate of {rate(progress.step - 1):g}"
+        raise NotFiniteError(f"{error} in {where}: training stops here") from None
 
 
 def check_finite(loss, params):
