@@ -26,6 +26,8 @@ def check(function, calls, lang="en"):
     first = wrong[0]
     hints = known_mistakes(found, calls, wrong)
     if not hints:
+        hints = known_by_output(found[first], calls[first])
+    if not hints:
         hints = observe(name, found[first], calls[first], lang)
     head, *more = hints[0].split("\n") + hints[1:3] if hints else [say(lang, "gives")]
     where = describe(name, found[first], calls, first, lang)
@@ -73,6 +75,28 @@ def known_mistakes(found, calls, wrong):
                     scores.setdefault((hint, way), []).append(explained)
     scores = {key: 2 * sum(said) - len(said) for key, said in scores.items() if any(said)}
     return [max(scores, key=scores.get)[0]] if scores else []
+
+
+def known_by_output(found, call):
+    """For each wrong output by itself, the hint whose mistake gives it: several at once are told.
+
+    None where one of them is not known.
+    """
+    hints = []
+    for path, wanted in call.right.items():
+        if path not in found:
+            return []
+        if alike(found[path], wanted):
+            continue
+        mark = fingerprints({path: found[path]})
+        known = [
+            hint for hint, ways in call.mistakes.items() if "\n" not in hint
+            and any(way and path in way and matches(mark, {path: way[path]}) for way in ways)
+        ]  # fmt: skip
+        if not known:
+            return []
+        hints += known[:1]
+    return list(dict.fromkeys(hints))
 
 
 def describe(name, found, calls, i, lang):

@@ -141,8 +141,8 @@ def about_factor(label, found, wanted, call, lang):  # noqa: ARG001 - as its nei
         ratio = np.where(np.abs(wanted) > 1e-12, found / wanted, np.nan)
     if np.isnan(ratio).all() or not near(found[wanted == 0], wanted[wanted == 0]):
         return None
-    if (np.abs(found).max(axis=-1) == 0).any():  # rows of zeros tell no factor
-        return None
+    if found.ndim and (~found.any(axis=-1) & wanted.any(axis=-1)).any():
+        return None  # rows of zeros tell no factor
     if constant(ratio):
         factor = np.nanmedian(ratio)
         if np.isclose(factor, -1):

@@ -396,6 +396,17 @@ def test_two_mistakes_at_once_are_told_both():
     assert "taken over the tokens" in said[0] and said[1] == "the shift b is missing"
 
 
+def test_a_mistake_in_each_output_is_told_for_each():
+    def layer_norm_backward(dy, x, g, eps=1e-5):
+        dx, dg, db = gradients.layer_norm_backward(dy, x, g, eps)
+        s = np.sqrt(x.var(-1, keepdims=True) + eps)
+        return dx * s, dg * g, db / len(x)
+
+    said = said_of(layer_norm_backward, gradients)
+    for hint in ("dx is not divided by s", "dg is from dz", "dg and db are averaged"):
+        assert hint in said
+
+
 def test_errors_and_arguments_that_change():
     def softmax(x):
         return np.exp(x) / missing  # noqa: F821
