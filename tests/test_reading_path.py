@@ -72,3 +72,15 @@ def test_the_examples_run(capsys):
     assert len(lines) == 1 + n_layer * n_head + n_layer
     best = picogpt.logits(model, namespace["other"], last_only=True).argmax()
     assert lines[-1] == f"after block {n_layer - 1}: {model.encoder.decode([int(best)])}"
+
+
+def test_the_built_in_model_has_heads_that_look_back(capsys):
+    if not (ROOT / "weights" / "tiny").is_dir():
+        pytest.skip("the built-in model is not in this checkout")
+    section = TEACHING.read_text(encoding="utf-8").partition("## Find the head that looks back")[2]
+    (block,) = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
+    namespace = {}
+    exec(block, namespace)
+    found = namespace["found"]
+    assert found["second"] < found["first"] - 1
+    assert f"the second time {found['second']:.1f}" in capsys.readouterr().out
