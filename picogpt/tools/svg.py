@@ -124,7 +124,7 @@ def draw_cell(x, y, size, n, share):
     """A square with a number in it, the bluer the larger its share of the largest."""
     square = f'x="{x:.1f}" y="{y:.1f}" width="{size:.1f}" height="{size:.1f}"'
     fill = f'fill="#0072b2" fill-opacity="{share:.2f}" stroke="#999"'
-    colour = "#fff" if share > 0.6 else "#222"
+    colour = "#fff" if share > 0.8 else "#222"
     return [f"<rect {square} {fill}/>", text(x + size / 2, y + size / 2 + 4, n, fill=colour)]
 
 
