@@ -3,7 +3,7 @@
 import codecs
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from numbers import Real
@@ -14,7 +14,7 @@ from picogpt.checkpoint.generation_config import not_followed, processor_setting
 from picogpt.drafting import Drafter
 from picogpt.kernels import softmax
 from picogpt.logits_processors import process_logits
-from picogpt.model import check_ids, encoder_of, logits, new_caches
+from picogpt.model import Model, check_ids, encoder_of, logits, new_caches
 from picogpt.tokenizer.encoder import END_OF_TEXT
 from picogpt.tools.errors import CheckpointError, TextError, UsageError
 
@@ -391,18 +391,48 @@ def stop_strings_for(model, stop, all_texts):
     return [stop for stop in stops if stop]
 
 
-def generate(model, prompt, n_tokens=40, **options):
+def generate(
+    model: Model,
+    prompt: str | list[int],
+    n_tokens: int = 40,
+    *,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | np.random.Generator | None = None,
+    stop: str | list[str] | None = None,
+    draft: bool = True,
+    special_tokens: bool = False,
+    tally: Tally | None = None,
+) -> Iterator[str] | Iterator[int]:
     """Continue a prompt by n_tokens at most: an iterator of pieces of text. See `stream`.
 
     A list of token ids is continued by token ids.
     """
-    pieces = stream(model, [prompt], n_tokens, **options)
+    pieces = stream(
+        model, [prompt], n_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop, draft=draft,
+        special_tokens=special_tokens, tally=tally,
+    )  # fmt: skip
     if isinstance(prompt, str):
         return (piece for _, piece in pieces)
     return (id for _, ids in pieces for id in ids)
 
 
-def generate_batch(model, prompts, n_tokens=40, **options):
+def generate_batch(
+    model: Model,
+    prompts: list[str] | list[list[int]],
+    n_tokens: int = 40,
+    *,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | np.random.Generator | None = None,
+    stop: str | list[str] | None = None,
+    draft: bool = True,
+    special_tokens: bool = False,
+    tally: Tally | None = None,
+) -> list[str] | list[list[int]]:
     """Continue several prompts at once: a list of texts. See `stream`.
 
     Lists of token ids are continued by lists of token ids.
@@ -411,6 +441,11 @@ def generate_batch(model, prompts, n_tokens=40, **options):
         raise UsageError("prompts must be a list of texts; generate takes a single one")
     prompts = list(prompts)
     texts = ["" if isinstance(prompt, str) else [] for prompt in prompts]
-    for i, piece in stream(model, prompts, n_tokens, **options):
+    pieces = stream(
+        model, prompts, n_tokens,
+        temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop, draft=draft,
+        special_tokens=special_tokens, tally=tally,
+    )  # fmt: skip
+    for i, piece in pieces:
         texts[i] += piece
     return texts

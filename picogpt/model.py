@@ -21,6 +21,7 @@ from picogpt.tokenizer.tokenizer_files import (
 )
 from picogpt.tools.errors import TextError, UnsupportedTokenizerError
 from picogpt.tools.files import write_text, written_together
+from picogpt.tools.tree import tree_leaves
 
 
 class Model(NamedTuple):
@@ -33,6 +34,13 @@ class Model(NamedTuple):
     name: str = "this model"  # what the printed tables call it
     folder: Path | None = None  # where it was loaded from
 
+    def __repr__(self):
+        """A line, not all the numbers: a notebook shows it."""
+        n_params = sum(w.size for w in tree_leaves(self.params)) / 1e6
+        config = self.config
+        said = f"{n_params:.1f} million parameters, {config.n_layer} blocks of {config.n_embd}"
+        return f"<picogpt.Model {self.name}: {said}, {config.n_vocab} tokens>"
+
 
 def load(name=None, models_dir=None, *, needs_text=False):
     """Load a model: 124M, 355M, 774M, 1558M, tiny, a folder, or a hub id like owner/name.
@@ -40,7 +48,8 @@ def load(name=None, models_dir=None, *, needs_text=False):
     None is 124M where it can be had, else tiny. A model whose tokenizer is missing or no byte-level
     BPE like GPT-2's (proteins, music, letters) has encoder None, and takes and gives token ids;
     with needs_text it is refused, before its weights are fetched or read. Raises DownloadError
-    where it can't be found or fetched, CheckpointError where its files can't be used.
+    where it can't be found or fetched, CheckpointError where its files can't be used, UsageError
+    for what is no model's name.
     """
     folder = resolve_model(name, models_dir, load_encoder if needs_text else None)
     if name is None:

@@ -1,5 +1,7 @@
 """Sampling and the decode loop; tests/oracle/test_generation.py compares them with transformers."""
 
+import inspect
+
 import numpy as np
 import pytest
 from models import small_encoder, small_model
@@ -16,6 +18,7 @@ from picogpt.generation import (
     next_token_probabilities,
     notify,
     sampling_for,
+    stream,
 )
 from picogpt.logits_processors import process_logits
 from picogpt.tokenizer.encoder import Encoder
@@ -324,12 +327,12 @@ def test_random_texts_and_stop_strings():
     rng = np.random.default_rng(0)
     for _ in range(300):
         text, *stops = ("".join(rng.choice(list("ab"), n)) for n in rng.integers(1, [40, 5, 6]))
-        stream = TextStream(stops)
+        text_stream = TextStream(stops)
         printed = ""
         for i, letter in enumerate(text):
-            printed += stream.feed(letter.encode(), final=i == len(text) - 1)
+            printed += text_stream.feed(letter.encode(), final=i == len(text) - 1)
             assert not any(stop in printed for stop in stops)
-            if stream.done:
+            if text_stream.done:
                 break
         seen = text[: i + 1]
         found = [seen.index(stop) for stop in stops if stop in seen]
@@ -517,3 +520,12 @@ def test_a_text_ends_before_the_models_own_stop_strings_unless_asked_otherwise()
 def test_a_setting_of_the_model_that_makes_no_sense_is_refused_before_any_work(bad):
     with pytest.raises(CheckpointError, match=f"generation_config.json.*{next(iter(bad))} must be"):
         generate(small_model(generation=bad), "a")
+
+
+@pytest.mark.parametrize("function", [generate, generate_batch])
+def test_help_names_every_option(function):
+    parameters = inspect.signature(function).parameters
+    asked = inspect.signature(stream).parameters
+    assert list(parameters)[2:] == list(asked)[2:]
+    assert [p.default for p in parameters.values()] == [p.default for p in asked.values()]
+    assert all(p.annotation is not inspect.Parameter.empty for p in parameters.values())

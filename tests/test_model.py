@@ -325,3 +325,8 @@ def test_last_logits_are_the_last_of_all(tied):
         picogpt.logits(model, ids, [5, 5], caches, last_only=True)
     with pytest.raises(ValueError, match="3 sequences but 2 caches"):
         picogpt.logits(model, ids, lengths, caches[:2], last_only=True)
+
+
+def test_a_model_shows_itself_in_a_line():
+    shown = repr(small_model())
+    assert "this model" in shown and "2 blocks of 24" in shown and len(shown) < 120
