@@ -172,6 +172,16 @@ def test_a_body_that_is_not_as_long_as_the_hub_said(hub, fetch, tmp_path, more):
     assert more == 1 or not list((tmp_path / "to").iterdir())
 
 
+@pytest.mark.parametrize("habits", [{"length": False}, {"gzip": True}, {}])
+def test_so_is_one_whose_size_nobody_told(hub, tmp_path, habits):
+    hub.habits = habits
+    hub.repos["a/b"]["small.txt"] = bytes(10**6)
+    path = tmp_path / "to" / "small.txt"
+    with pytest.raises(DownloadError, match="more than 70,000 bytes, which no such file should"):
+        fetch_file(f"{hub.url}/cache/a/b/small.txt", path, largest=70_000)  # a plain server's
+    assert not list(path.parent.iterdir())
+
+
 def test_a_length_that_is_no_number_is_none(hub, fetch):
     hub.habits = {"linked": {"X-Linked-Size": "many"}}
     assert fetch() == DATA
