@@ -53,13 +53,19 @@ def linear(x, w, b):
     return y
 
 
-def ffn(x, c_fc, c_proj, *, act=gelu):
+def in_turn(f, jobs):
+    """[f(job) for job in jobs]: what `deal` is by default; for more cores see tools/cores.py."""
+    return [f(job) for job in jobs]
+
+
+def ffn(x, c_fc, c_proj, *, act=gelu, deal=in_turn):
     """Every token by itself: widen, bend, narrow: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
 
     Vaswani et al. 2017, sec. 3.3, with `act` (gelu) in the place of max(0, .).
     """
     h = linear(x, **c_fc)  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
-    return linear(few_rows(act, h), **c_proj)  # [n_tokens, 4*n_embd] -> [n_tokens, n_embd]
+    h = few_rows(act, h, deal=deal)  # [n_tokens, 4*n_embd]
+    return linear(h, **c_proj)  # [n_tokens, 4*n_embd] -> [n_tokens, n_embd]
 
 
 def attention(q, k, v, mask, *, scale=None):
@@ -106,7 +112,8 @@ def merge_heads(x):
 
 
 def mha(
-    x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, last_only=False, n_rows=64
+    x, c_attn, c_proj, n_head, *, lengths=None, caches=None, scale=None, last_only=False, n_rows=64,
+    deal=in_turn,
 ):
     """Multi-head causal self-attention: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
 
@@ -121,7 +128,7 @@ def mha(
     thirds = qkv.reshape(len(x), 3, -1).swapaxes(0, 1)  # [3, n_tokens, n_embd]
     q, k, v = (split_heads(third, n_head) for third in thirds)  # [n_head, n_tokens, d] each
 
-    chunks = []
+    jobs = []
     for i, rows in enumerate(split_by_lengths(lengths, len(x))):
         # put the past before the sequence's own keys and values
         keys, values = k[:, rows], v[:, rows]  # [n_head, n_new, d]
@@ -129,24 +136,29 @@ def mha(
             keys, values = extend_cache(caches[i], keys, values)  # [n_head, n_past + n_new, d]
         n_past = keys.shape[1] - (rows.stop - rows.start)
 
-        # attend, a few queries at a time
+        # a few queries at a time, and what they may look at: no further than the last of them
         first_query = rows.stop - 1 if last_only else rows.start
         for start in range(first_query, rows.stop, n_rows):
             stop = min(start + n_rows, rows.stop)
-            n_k = n_past + stop - rows.start  # the last of these queries looks no further
-            # a single query is its sequence's newest so far: nothing to hide
-            mask = causal_mask(stop - start, n_k, qkv.dtype) if stop - start > 1 else 0.0
-            heads = attention(q[:, start:stop], keys[:, :n_k], values[:, :n_k], mask, scale=scale)
-            chunks.append(merge_heads(heads))  # [n_head, n_rows, d] -> [n_rows, n_embd]
+            n_k = n_past + stop - rows.start
+            jobs.append((q[:, start:stop], keys[:, :n_k], values[:, :n_k]))
+
+    def attend(job):
+        queries, keys, values = job
+        n_q, n_k = queries.shape[1], keys.shape[1]
+        # a single query is its sequence's newest so far: nothing to hide
+        mask = causal_mask(n_q, n_k, qkv.dtype) if n_q > 1 else 0.0
+        heads = attention(queries, keys, values, mask, scale=scale)
+        return merge_heads(heads)  # [n_head, n_rows, d] -> [n_rows, n_embd]
 
     # join what the heads found, and project back into the residual stream
-    y = np.concatenate(chunks)  # [n_tokens, n_embd]
+    y = np.concatenate(deal(attend, jobs))  # [n_tokens, n_embd]
     return linear(y, **c_proj)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
 
 
 def transformer_block(
     x, mlp, attn, ln_1, ln_2, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None,
-    last_only=False,
+    last_only=False, deal=in_turn,
 ):
     """One layer: look at other tokens, then think about each: `[n_tokens, n_embd]` in and out.
 
@@ -156,17 +168,17 @@ def transformer_block(
     """
     a = mha(
         layer_norm(x, **ln_1, eps=eps), **attn, n_head=n_head, lengths=lengths, caches=caches,
-        scale=scale, last_only=last_only,
+        scale=scale, last_only=last_only, deal=deal,
     )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
     if last_only:
         x = x[last_rows(lengths, len(x))]  # [n_tokens, n_embd] -> [n_sequences, n_embd]
     x = x + a
-    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act)  # [n_tokens, n_embd], both
+    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act, deal=deal)  # [n_tokens, n_embd]
 
 
 def hidden_states(
     inputs, wte, wpe, blocks, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu, scale=None,
-    last_only=False,
+    last_only=False, deal=in_turn,
 ):
     """Embed the tokens and run them through the blocks: ids `[n_tokens]` -> `[n_tokens, n_embd]`.
 
@@ -195,7 +207,7 @@ def hidden_states(
             x, **block, n_head=n_head, lengths=lengths, eps=eps, act=act,
             caches=None if caches is None else [cache[i] for cache in caches],
             scale=None if scale is None else scale[i],
-            last_only=last_only and i == len(blocks) - 1,
+            last_only=last_only and i == len(blocks) - 1, deal=deal,
         )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
     if last_only and not blocks:
         x = x[last_rows(lengths, len(x))]
@@ -204,18 +216,19 @@ def hidden_states(
 
 def gpt2(
     inputs, wte, wpe, blocks, ln_f, n_head, *, lengths=None, caches=None, eps=1e-5, act=gelu,
-    scale=None, lm_head=None, last_only=False,
+    scale=None, lm_head=None, last_only=False, deal=in_turn,
 ):
     """Logits for what follows every token: ids `[n_tokens]` -> logits `[n_tokens, n_vocab]`.
 
     With last_only, for what follows each sequence: `[n_sequences, n_vocab]`. `caches` is
     `[n_sequences][n_layer]`, from `new_cache`; `scale` None or a list, one number for each block;
-    `lm_head` `[n_vocab, n_embd]` None is wte, the tied output. Radford et al. 2019; tied output:
-    Press & Wolf 2017. Raises ValueError when a sequence is longer than wpe.
+    `lm_head` `[n_vocab, n_embd]` None is wte, the tied output. `deal` runs a function for each of a
+    list of jobs, in any order, as `in_turn` does. Radford et al. 2019; tied output: Press & Wolf
+    2017. Raises ValueError when a sequence is longer than wpe.
     """
     x = hidden_states(
         inputs, wte, wpe, blocks, n_head, lengths=lengths, caches=caches, eps=eps, act=act,
-        scale=scale, last_only=last_only,
+        scale=scale, last_only=last_only, deal=deal,
     )  # [n_tokens] -> [n_tokens, n_embd], or [n_sequences, n_embd]
     x = layer_norm(x, **ln_f, eps=eps)
     return x @ (wte if lm_head is None else lm_head).T  # [.., n_embd] -> [.., n_vocab]
@@ -284,14 +297,19 @@ def extend_cache(cache, k, v):
     return cache["k"][:, :end], cache["v"][:, :end]
 
 
-def few_rows(f, *arrays, n_rows=64):
-    """Apply an elementwise f to a few rows at a time, so that temporaries stay in cache.
+def few_rows(f, x, *others, n_rows=64, deal=in_turn):
+    """Apply f to a few rows at a time, so that temporaries stay in cache: the numbers of f(x).
 
-    Same numbers as f(*arrays); on `[512, 3072]` gelu takes a third of the time.
+    f makes of each row, and of those at its place in the others, a row as long as x's. On
+    `[512, 3072]` gelu takes a third of the time. `deal` runs a function for each of a list of jobs.
     """
-    if len(arrays[0]) <= n_rows:
-        return f(*arrays)
-    y = np.empty_like(arrays[0])
-    for i in range(0, len(y), n_rows):
-        y[i : i + n_rows] = f(*(x[i : i + n_rows] for x in arrays))
+    if len(x) <= n_rows:
+        return f(x, *others)
+    y = np.empty_like(x)
+
+    def fill(start):
+        rows = slice(start, start + n_rows)
+        y[rows] = f(x[rows], *(other[rows] for other in others))
+
+    deal(fill, range(0, len(x), n_rows))
     return y

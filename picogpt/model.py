@@ -19,9 +19,12 @@ from picogpt.tokenizer.tokenizer_files import (
     load_encoder,
     save_encoder,
 )
+from picogpt.tools.cores import deal_to_cores
 from picogpt.tools.errors import TextError, UnsupportedTokenizerError
 from picogpt.tools.files import write_text, written_together
 from picogpt.tools.tree import tree_leaves
+
+WORTH_DEALING = 2**17  # numbers in a pass's activations: for fewer, waking a thread takes longer
 
 
 class Model(NamedTuple):
@@ -134,9 +137,11 @@ def logits(model, ids, lengths=None, caches=None, last_only=False):
     the last row of each. Raises TextError for ids outside the vocabulary, ValueError for lengths
     that don't add up or a sequence longer than n_ctx.
     """
+    ids = check_ids(ids, model.config)
+    deal = deal_to_cores if len(ids) * model.config.n_embd >= WORTH_DEALING else kernels.in_turn
     return kernels.gpt2(
-        check_ids(ids, model.config), **model.params, **model.config.kernel_options,
-        lengths=lengths, caches=caches, last_only=last_only,
+        ids, **model.params, **model.config.kernel_options, lengths=lengths, caches=caches,
+        last_only=last_only, deal=deal,
     )  # fmt: skip
 
 

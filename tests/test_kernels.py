@@ -2,6 +2,7 @@
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -145,6 +146,33 @@ def test_mha_does_not_depend_on_how_many_rows_go_at_a_time(n_rows):
     whole = kernels.mha(x, **BLOCK["attn"], n_head=N_HEAD, n_rows=150)
     y = kernels.mha(x, **BLOCK["attn"], n_head=N_HEAD, n_rows=n_rows)
     assert np.abs(y - whole).max() < 1e-5
+
+
+def backwards(f, jobs):
+    """What `deal` may do: the jobs in another order, each on a thread of its own."""
+    with ThreadPoolExecutor(3) as pool:
+        futures = [pool.submit(f, job) for job in reversed(jobs)]
+    return [future.result() for future in reversed(futures)]
+
+
+def test_dealt_out_rows_are_the_same_to_the_bit():
+    dealt = []
+
+    def deal(f, jobs):
+        dealt.append(len(jobs))
+        return backwards(f, jobs)
+
+    for options in ({}, {"last_only": True}):
+        plain, other = caches_for(3), caches_for(3)
+        for lengths in ([100, 50, 90], [1, 2, 75]):
+            ids = IDS[np.arange(sum(lengths)) % len(IDS)]
+            expected = gpt2(ids, lengths=lengths, caches=plain, **options)
+            given = gpt2(ids, lengths=lengths, caches=other, deal=deal, **options)
+            np.testing.assert_array_equal(given, expected)
+    assert len(dealt) > 2 * CONFIG.n_layer and max(dealt) > 3
+    x = draw(200, 24)
+    product = kernels.few_rows(lambda a, b: a * b, x, x + 1, deal=deal)
+    np.testing.assert_array_equal(product, x * (x + 1))
 
 
 def test_no_token_sees_a_later_one():

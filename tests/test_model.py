@@ -330,3 +330,20 @@ def test_last_logits_are_the_last_of_all(tied):
 def test_a_model_shows_itself_in_a_line():
     shown = repr(small_model())
     assert "this model" in shown and "2 blocks of 24" in shown and len(shown) < 120
+
+
+def test_long_inputs_are_dealt_out_to_cores_and_short_ones_are_not(monkeypatch):
+    dealt = []
+
+    def deal(f, jobs):
+        dealt.append(len(jobs))
+        return [f(job) for job in jobs]
+
+    monkeypatch.setattr("picogpt.model.deal_to_cores", deal)
+    monkeypatch.setattr("picogpt.model.WORTH_DEALING", 24 * 100)
+    model = small_model(n_ctx=200)
+    rows = picogpt.logits(model, [5] * 99)
+    assert not dealt
+    longer = picogpt.logits(model, [5] * 100)
+    assert dealt
+    np.testing.assert_allclose(longer[:-1], rows, atol=1e-4)

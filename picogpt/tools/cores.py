@@ -2,19 +2,29 @@
 
 import ctypes
 import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 
 def openblas(function):
-    """A C function of NumPy's OpenBLAS, as set_num_threads; None for any other BLAS.
+    """A C function of NumPy's OpenBLAS, as set_num_threads; None for any other BLAS."""
+    return find_openblas(np.__file__, function)
+
+
+@cache
+def find_openblas(numpy_file, function):
+    """What `openblas` gives, for the NumPy of which this is the __init__.py.
 
     Wheels bring the library along; elsewhere, as on Debian or with conda, it is one that NumPy's
     own module depends on, where the system's loader finds it.
     """
-    package = Path(np.__file__).parent
+    package = Path(numpy_file).parent
     found = [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]
     for path in [*found, *package.glob("*core/_multiarray_umath*")]:
         with suppress(OSError):  # no library, whatever its name says
@@ -54,6 +64,52 @@ def blas_threads(n):
         yield True
     finally:
         set_threads(before)
+
+
+@cache
+def threads(process_id):  # noqa: ARG001  a forked process has none of its parent's threads
+    """Threads that wait for jobs, as many as there are cores beside the one that asks."""
+    return ThreadPoolExecutor(max(1, cores() - 1))
+
+
+dealing = Lock()  # how many threads the BLAS uses is the whole process's affair
+
+
+def deal_to_cores(f, jobs):
+    """[f(job) for job in jobs], on as many threads as the BLAS has, which keeps to one meanwhile.
+
+    The BLAS spreads each of its products over the cores; this is for what stands between products,
+    where NumPy lets go of Python's lock. The results are the same for any number of threads. Where
+    the BLAS uses one thread (on one core, in workers, beside training's threads) or can't be told
+    to, or where another thread is dealing just now, the jobs run in turn.
+    """
+    count = openblas("get_num_threads")
+    n_threads = min(count(), cores(), len(jobs)) if count else 1
+    if n_threads < 2 or not dealing.acquire(blocking=False):
+        return [f(job) for job in jobs]
+    results, left = [None] * len(jobs), deque(enumerate(jobs))
+
+    def work():
+        while left:
+            try:
+                i, job = left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            results[i] = f(job)
+
+    try:
+        with blas_threads(1):
+            others = [threads(os.getpid()).submit(work) for _ in range(n_threads - 1)]
+            try:
+                work()
+            finally:
+                others = [other for other in others if not other.cancel()]  # those that have begun
+                wait(others)
+        for other in others:
+            other.result()  # raises what it has raised
+    finally:
+        dealing.release()
+    return results
 
 
 def keep_freed_memory():
