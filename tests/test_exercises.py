@@ -125,7 +125,8 @@ def test_the_readme_has_order_times_help_and_solutions(lang, written):
     text = (folder / "README.md").read_text(encoding="utf-8")
     places = [text.index(f"`{name}`") for name in PARTS["tokens"].minutes]
     assert places == sorted(places)
-    for said in ("10 min", "test_01_count_pairs.py", "--compare count_pairs", "--part training",
+    minutes = "10 min" if lang == "en" else "10분"
+    for said in (minutes, "test_01_count_pairs.py", "--compare count_pairs", "--part training",
                  "picogpt/teaching/tokens.py"):  # fmt: skip
         assert said in text
     assert ("도움말" in text) == (lang == "ko")

@@ -73,13 +73,15 @@ def a_stack(r):
 
 def lecture():
     """Calls with the lecture's own signatures."""
+    return formulas() | layers()
+
+
+def formulas():
+    """Calls of the formulas that stand by themselves."""
     r = numbers()
     x, q, k, v = r(N, N_EMBD), r(N, D), r(N, D), r(N, D)
     norm = {"g": r(N_EMBD), "b": r(N_EMBD)}
-    block, stack = a_block(r), a_stack(r)
-    ids = [3, 0, 6, 2]
     hidden = np.triu(np.full((N, N), -1e10), 1)
-    written = {"params": stack | {"wte": r(23, N_EMBD)}, "n_head": N_HEAD}
     return {
         "gelu": [Call({"x": x}), Call({"x": np.array([-30.0, 0.0, 30.0])})],
         "softmax": [
@@ -96,78 +98,100 @@ def lecture():
             Call({"x": r(N, N), "w": r(N, N), "b": r(N)}),
             Call({"x": x, "w": r(N_EMBD, 5), "b": r(5)}),
         ],
-        "ffn": [Call({"x": x, **block["mlp"]})],
         "attention": [
             Call({"q": q, "k": k, "v": v, "mask": hidden}),
             Call({"q": q[:2], "k": k, "v": r(N, 2), "mask": np.zeros((2, N))}),
         ],
+    }
+
+
+def layers():
+    """Calls of what is put together from the formulas."""
+    r = numbers()
+    x, block, stack = r(N, N_EMBD), a_block(r), a_stack(r)
+    written = {"params": stack | {"wte": r(23, N_EMBD)}, "n_head": N_HEAD}
+    return {
+        "ffn": [Call({"x": x, **block["mlp"]})],
         "mha": [
             Call({"x": x, **block["attn"], "n_head": N_HEAD}),
             Call({"x": x[:1], **block["attn"], "n_head": 3}),
         ],
         "transformer_block": [Call({"x": x, **block, "n_head": N_HEAD})],
         "gpt2": [
-            Call({"inputs": ids, **stack, "n_head": N_HEAD}),
+            Call({"inputs": [3, 0, 6, 2], **stack, "n_head": N_HEAD}),
             Call({"inputs": [1, 1], **stack, "n_head": N_HEAD}),
         ],
         "generate": [
-            Call({"inputs": [7, 8], **written, "n_tokens_to_generate": 5}),
-            Call({"inputs": [8, 2], **written, "n_tokens_to_generate": 1}),
+            Call({"inputs": [1, 2, 3], **written, "n_tokens_to_generate": 5}),
+            Call({"inputs": [6, 12], **written, "n_tokens_to_generate": 1}),
         ],
     }
 
 
 def for_kernels():
     """Calls with lengths, caches and the other keywords; first as the lecture calls them."""
-    calls = {name: calls for name, calls in lecture().items() if name != "generate"}
+    calls = lecture()
+    del calls["generate"]
+    for name, more in (kernel_formulas() | kernel_layers()).items():
+        calls[name] = calls.get(name, []) + more
+    return calls
+
+
+def kernel_formulas():
+    """What attention is called with for several heads, and the functions around it."""
     r = numbers()
     x, q, k, v = r(N, N_EMBD), r(N_HEAD, N, D), r(N_HEAD, N, D), r(N_HEAD, N, D)
     mask = kernels.causal_mask(N, N, np.float64)
+    return {
+        "ffn": [Call({"x": x, **a_block(r)["mlp"]}, {"act": np.tanh})],
+        "attention": [
+            Call({"q": q, "k": k, "v": v, "mask": mask}),
+            Call({"q": q[:, :1], "k": k, "v": v, "mask": 0.0}, {"scale": 0.3}),
+        ],
+        "causal_mask": [
+            Call({"n_q": 4, "n_k": 4, "dtype": "float32"}),
+            Call({"n_q": 2, "n_k": 4, "dtype": "float64"}),
+            Call({"n_q": 2, "n_k": 2, "dtype": "float16"}),
+        ],
+        "split_heads": [Call({"x": x, "n_head": N_HEAD})],
+        "merge_heads": [Call({"x": q})],
+    }
+
+
+def kernel_layers():
+    """What mha, a block and the stack are called with for batches and for writing on."""
+    r = numbers()
+    x, block, stack = r(N, N_EMBD), a_block(r), a_stack(r)
     cache = {"k": r(N_HEAD, 8, D), "v": r(N_HEAD, 8, D), "length": 2}  # of two tokens so far
-    block, stack = a_block(r), a_stack(r)
     caches = [[copy.deepcopy(cache) for _ in stack["blocks"]] for _ in range(2)]
-    lengths = {"lengths": [1, 3]}
     mixed, ran = {"x": x, **block["attn"], "n_head": N_HEAD}, {"x": x, **block, "n_head": N_HEAD}
-    ids = np.array([3, 0, 6, 2])
-    written = {"inputs": ids, **stack, "n_head": N_HEAD}
+    written = {"inputs": np.array([3, 0, 6, 2]), **stack, "n_head": N_HEAD}
     hidden = {name: a for name, a in written.items() if name != "ln_f"}
-    other = {"eps": 0.5, "act": np.tanh}
-    head = {"lm_head": r(N_VOCAB, N_EMBD)}
-    calls["ffn"].append(Call({"x": x, **block["mlp"]}, {"act": np.tanh}))
-    calls["attention"] += [
-        Call({"q": q, "k": k, "v": v, "mask": mask}),
-        Call({"q": q[:, :1], "k": k, "v": v, "mask": 0.0}, {"scale": 0.3}),
-    ]
-    calls["causal_mask"] = [
-        Call({"n_q": 4, "n_k": 4, "dtype": "float32"}),
-        Call({"n_q": 2, "n_k": 4, "dtype": "float64"}),
-        Call({"n_q": 2, "n_k": 2, "dtype": "float16"}),
-    ]
-    calls["split_heads"] = [Call({"x": x, "n_head": N_HEAD})]
-    calls["merge_heads"] = [Call({"x": q})]
-    calls["mha"] += [
-        Call(mixed, {"scale": 0.3}),
-        Call(mixed, lengths),
-        Call(mixed, {"caches": [cache]}),
-        Call(mixed, lengths | {"caches": [cache, copy.deepcopy(cache) | {"length": 1}]}),
-    ]
-    calls["transformer_block"] += [
-        Call(ran, other),
-        Call(ran, lengths),
-        Call(ran, {"caches": [cache], "scale": 0.3}),
-    ]
-    calls["hidden_states"] = [
-        Call(hidden),
-        Call(hidden, lengths),
-        Call(hidden, lengths | {"caches": caches}),
-        Call(hidden, other | {"scale": [0.3, 0.6]}),
-    ]
-    calls["gpt2"] += [
-        Call(written, lengths | {"caches": caches}),
-        Call(written, lengths | {"last_only": True} | head),
-        Call(written, other | {"scale": [0.3, 0.6]}),
-    ]
-    return calls
+    lengths, other = {"lengths": [1, 3]}, {"eps": 0.5, "act": np.tanh}
+    return {
+        "mha": [
+            Call(mixed, {"scale": 0.3}),
+            Call(mixed, lengths),
+            Call(mixed, {"caches": [cache]}),
+            Call(mixed, lengths | {"caches": [cache, copy.deepcopy(cache) | {"length": 1}]}),
+        ],
+        "transformer_block": [
+            Call(ran, other),
+            Call(ran, lengths),
+            Call(ran, {"caches": [cache], "scale": 0.3}),
+        ],
+        "hidden_states": [
+            Call(hidden),
+            Call(hidden, lengths),
+            Call(hidden, lengths | {"caches": caches}),
+            Call(hidden, other | {"scale": [0.3, 0.6]}),
+        ],
+        "gpt2": [
+            Call(written, lengths | {"caches": caches}),
+            Call(written, lengths | {"last_only": True, "lm_head": r(N_VOCAB, N_EMBD)}),
+            Call(written, other | {"scale": [0.3, 0.6]}),
+        ],
+    }
 
 
 def for_gradients():
@@ -181,13 +205,7 @@ def for_gradients():
     block = a_block(r) | {"n_head": N_HEAD}
 
     def back(**options):
-        seen = {}
-        act = {"act": np.sin} if "act_backward" in options else {}
-        ahead = {name: a for name, a in options.items() if name != "act_backward"}
-        gradients.block_forward(
-            x, **block, **ahead, **act, hook=lambda name, a: seen.setdefault(name, a)
-        )
-        return Call({"dy": dy, "activations": seen, **block}, options)
+        return block_call(x, dy, block, options)
 
     return {
         "gelu_backward": [Call({"dy": dy, "x": x})],
@@ -218,6 +236,17 @@ def for_gradients():
             dropped_block(back(), r),
         ],
     }
+
+
+def block_call(x, dy, block, options):
+    """The call of block_backward after a forward pass with these options."""
+    activations = {}
+    act = {"act": np.sin} if "act_backward" in options else {}
+    ahead = {name: a for name, a in options.items() if name != "act_backward"}
+    gradients.block_forward(
+        x, **block, **ahead, **act, hook=lambda name, a: activations.setdefault(name, a)
+    )
+    return Call({"dy": dy, "activations": activations, **block}, options)
 
 
 def cos_backward(dy, x):

@@ -85,6 +85,9 @@ def part_of(module):
     return next(part for part in PARTS.values() if module.__name__ == f"picogpt.{part.module}")
 
 
-def hours(minutes):
+def hours(minutes, lang="en"):
     """Minutes as people say them: 35 min, 2.5 h."""
-    return f"{minutes} min" if minutes < 60 else f"{round(minutes / 30) / 2:g} h"
+    units = {"en": (" min", " h"), "ko": ("분", "시간")}[lang]
+    if minutes < 60:
+        return f"{minutes}{units[0]}"
+    return f"{round(minutes / 30) / 2:g}{units[1]}"

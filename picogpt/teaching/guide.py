@@ -123,20 +123,20 @@ It takes any forward function and its derivative: `backward(dy, *inputs)`.
 def guide(part, lang):
     """The README of a folder with one part of the exercises."""
     rows = [
-        f"| {n} | `{name}` | {minutes} min | test_{n:02}_{name}.py |"
+        f"| {n} | `{name}` | {hours(minutes, lang)} | test_{n:02}_{name}.py |"
         for n, (name, minutes) in enumerate(part.minutes.items(), 1)
     ]
     parts = [
         f"{n}. {'**' * (one is part)}`--part {one.name}`{'**' * (one is part)}: {one.about[lang]}"
         f" ({'level' if lang == 'en' else '난이도'} {one.level},"
-        f" {hours(sum(one.minutes.values()))})"
+        f" {hours(sum(one.minutes.values()), lang)})"
         for n, one in enumerate(PARTS.values(), 1)
     ]
     about = part.about[lang]
     first = next(iter(part.minutes))
     return TEXT[lang].format(
         name=part.name, about=about[0].upper() + about[1:], level=part.level, path=part.path,
-        time=hours(sum(part.minutes.values())), table="\n".join(rows), parts="\n".join(parts),
+        time=hours(sum(part.minutes.values()), lang), table="\n".join(rows), parts="\n".join(parts),
         first=f"test_01_{first}.py", first_name=first, run=RUN.get(part.name, {}).get(lang, ""),
         folder="FOLDER",
     )  # fmt: skip

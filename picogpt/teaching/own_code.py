@@ -63,21 +63,13 @@ def block_forward(
     attended = see("attn", attention_part(a, attn, n_head, scale, see, changed, own_or))
     hook("attn_dropped", 1.0)
     x = see("x_mid", x + attended)
-    a_2 = see("ln_2", kernels.layer_norm(x, **ln_2, eps=eps))
-    at_ffn = len(changed)
-    h = see("c_fc", kernels.linear(a_2, **mlp["c_fc"]))  # [n_tokens, 4*n_embd]
-    h = see("act", act(h))
-    thought = see("mlp", own_or(
-        at_ffn,
-        lambda: kernels.ffn(a_2, **mlp, act=act),
-        lambda: kernels.linear(h, **mlp["c_proj"]),
-    ))  # fmt: skip
+    a = see("ln_2", kernels.layer_norm(x, **ln_2, eps=eps))
+    thought = see("mlp", ffn_part(a, mlp, act, see, changed, own_or))
     hook("mlp_dropped", 1.0)
+    options = {"eps": eps, "act": act, "scale": scale}
     return see("y", own_or(
         at_block,
-        lambda: kernels.transformer_block(
-            x_in, mlp, attn, ln_1, ln_2, n_head, eps=eps, act=act, scale=scale
-        ),
+        lambda: kernels.transformer_block(x_in, mlp, attn, ln_1, ln_2, n_head, **options),
         lambda: x + thought,
     ))  # fmt: skip
 
@@ -105,4 +97,16 @@ def attention_part(a, attn, n_head, scale, see, changed, own_or):
         at_mha,
         lambda: kernels.mha(a, **attn, n_head=n_head, scale=scale),
         lambda: kernels.linear(joined, **attn["c_proj"]),
+    )
+
+
+def ffn_part(a, mlp, act, see, changed, own_or):
+    """What the feed-forward part adds to the residual stream: `[n_tokens, n_embd]`."""
+    at_ffn = len(changed)
+    h = see("c_fc", kernels.linear(a, **mlp["c_fc"]))  # [n_tokens, 4*n_embd]
+    h = see("act", act(h))
+    return own_or(
+        at_ffn,
+        lambda: kernels.ffn(a, **mlp, act=act),
+        lambda: kernels.linear(h, **mlp["c_proj"]),
     )
