@@ -66,18 +66,19 @@ class Request:
 
     def edit(self, t, donor):
         """The `edit` of text t's `trace`, or None; donor is the trace of the second text."""
-        silenced, patched = set(self.silenced), self.patched if t == 0 else ()
-        if not silenced and not patched:
+        heads, places = {}, {}  # what is changed, by the name that trace gives the array
+        for block, head in self.silenced:
+            heads.setdefault(f"blocks.{block}.heads", []).append(head)
+        for block, there, here in self.patched if t == 0 else ():
+            places.setdefault(f"blocks.{block}.y", []).append((there, here))
+        if not heads and not places:
             return None
 
         def edit(name, x):
-            _, block, part = name.split(".") if name.startswith("blocks.") else ("", "", name)
-            if part == "heads":  # [n_head, n_tokens, d]
-                for head in (head for where, head in silenced if str(where) == block):
-                    x[head] = 0
-            if part == "y":  # [n_tokens, n_embd]
-                for _, there, here in (place for place in patched if str(place[0]) == block):
-                    x[here] = donor[name][there]
+            for head in heads.get(name, ()):
+                x[head] = 0  # of [n_head, n_tokens, d]
+            for there, here in places.get(name, ()):
+                x[here] = donor[name][there]  # of [n_tokens, n_embd]
             return x
 
         return edit

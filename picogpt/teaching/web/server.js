@@ -114,7 +114,7 @@ STEPS.splice(STEPS.findIndex((step) => step.id === "next") + 1, 0, {
   id: "change", each: true, whole: true, en: "Change something on its way", ko: "도중에 바꾸어 보기",
   shape: () => `[${count(vocab.length)}]`,
   goes: ["heads, y", "p"],
-  source: [[src("teaching.request", "Request", "if part ==", 6), "picogpt.trace(edit=)"]],
+  source: [[src("teaching.request", "Request", "for head in heads", 4), "picogpt.trace(edit=)"]],
   text: () => say("Looking shows where a head looks; changing shows what depends on it. Silence the picked head (its output becomes 0), or put what one sentence's picked token holds after the picked block into the other sentence, and see the prediction move.",
     "보기만 하면 헤드가 어디를 보는지 알 수 있고, 바꾸어 보면 무엇이 그것에 달려 있는지 알 수 있습니다. 고른 헤드를 끄거나(출력을 0으로), 한 문장의 고른 토큰이 고른 블록 뒤에 가진 벡터를 다른 문장에 넣고 예측이 어떻게 달라지는지 보세요."),
   fill: changePlace,
