@@ -82,5 +82,5 @@ def test_the_built_in_model_has_heads_that_look_back(capsys):
     namespace = {}
     exec(block, namespace)
     found = namespace["found"]
-    assert found["second"] < found["first"] - 0.9
+    assert found["second"] < found["first"] - 2 and found["induction"].max() >= 0.4
     assert f"the second time {found['second']:.1f}" in capsys.readouterr().out
