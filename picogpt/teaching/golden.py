@@ -175,7 +175,7 @@ def same(found, wanted):
 def alike(found, wanted):
     """Whether two arrays have one shape and nearly the same numbers; what hides, hides alike."""
     if found.shape != wanted.shape or found.dtype.kind not in "biuf":
-        return found.shape == wanted.shape and np.array_equal(found, wanted)
+        return found.shape == wanted.shape and found.tolist() == wanted.tolist()
     if wanted.dtype.kind not in "biuf":
         return False
     return np.allclose(hide(found), hide(wanted), rtol=1e-6, atol=1e-10, equal_nan=True)
