@@ -3,6 +3,7 @@
 Most hosts have several addresses, and where a network's IPv6 is broken, what is sent to some of
 them is swallowed. requests tries one after the other, and waits for each as long as for the whole.
 Here they race, as in browsers: RFC 8305, "Happy Eyeballs". Through a proxy, the proxy chooses.
+urllib3 is what requests itself runs on, and brings along.
 """
 
 import os

@@ -27,9 +27,10 @@ VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
 
 
 def init_params(config, rng):
-    """Random parameters to start from: small and normal, as in Radford et al. 2019, sec. 2.3.
+    """Random parameters to start from: small and normal: Radford et al. 2018, sec. 4.1.
 
     The c_proj matrices add to the residual stream 2 * n_layer times and start smaller by its root.
+    (Radford et al. 2019, sec. 2.3.)
     """
 
     def draw(leaf):
