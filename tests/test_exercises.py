@@ -100,7 +100,7 @@ def test_pytest_says_so_in_the_folder(copied):
     assert done.returncode == 1
     assert "NotImplementedError: keep_top_k is still to be filled in" in done.stdout
     source = inspect.getsource(PARTS["sampling"].load())
-    fill_in(folder, "sampling", source.replace("scores < kth_best", "scores <= kth_best"))
+    fill_in(folder, "sampling", source.replace("logits < kth_best", "logits <= kth_best"))
     done = run_in(folder, "-m", "pytest", "-q")
     assert "1 failed, 2 passed" in done.stdout or "2 failed, 1 passed" in done.stdout
     assert "AssertionError: keep_top_k: the k-th best stays in" in done.stdout
@@ -262,7 +262,7 @@ def test_a_teachers_table(tmp_path, written, capsys):
     for name in ("kim", "lee", "park"):
         shutil.copytree(written("sampling"), tmp_path / name)
     source = inspect.getsource(PARTS["sampling"].load())
-    fill_in(tmp_path / "lee", "sampling", source.replace("scores / temperature", "scores"))
+    fill_in(tmp_path / "lee", "sampling", source.replace("logits / temperature", "logits"))
     fill_in(tmp_path / "park", "sampling", "def keep_top_k(:\n")
     (tmp_path / "notes").mkdir()
     capsys.readouterr()
@@ -292,11 +292,11 @@ def test_a_student_who_loops_for_ever_is_stopped(tmp_path, written, monkeypatch,
 def test_compare_shows_ones_own_and_the_solution(copied, capsys):
     folder = copied("sampling")
     source = inspect.getsource(PARTS["sampling"].load())
-    fill_in(folder, "sampling", source.replace("scores / temperature", "scores * temperature"))
+    fill_in(folder, "sampling", source.replace("logits / temperature", "logits * temperature"))
     capsys.readouterr()
     assert call(main, [str(folder), "--compare", "distribution"]) == 0
     said = capsys.readouterr().out
-    assert said.index("scores * temperature") < said.index("scores / temperature")
+    assert said.index("logits * temperature") < said.index("logits / temperature")
     assert call(main, [str(folder), "--compare", "gelu"]) == 2
     assert "--compare must be one of keep_top_k" in capsys.readouterr().err
     assert call(main, [str(folder.parent), "--compare", "gelu"]) == 1

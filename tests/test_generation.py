@@ -9,16 +9,15 @@ from reciter import END, ID_OF_BYTE, reciter
 
 from picogpt import generate, generate_batch, logits
 from picogpt.generation import (
-    TextStream,
     distribution,
-    draw,
-    fitted,
     keep_top_k,
     keep_top_p,
     next_token_probabilities,
     notify,
+    sample,
     sampling_for,
     stream,
+    truncate,
 )
 from picogpt.logits_processors import process_logits
 from picogpt.tokenizer.encoder import Encoder
@@ -58,9 +57,9 @@ def endless_model(**changes):
     ],
 )
 def test_top_k_keeps_the_best_and_their_equals(k, kept):
-    scores = np.array([1, 3, 1, 0, 3], np.float32)
-    np.testing.assert_array_equal(keep_top_k(scores, k), np.array(kept, np.float32))
-    assert scores.tolist() == [1, 3, 1, 0, 3]
+    logits = np.array([1, 3, 1, 0, 3], np.float32)
+    np.testing.assert_array_equal(keep_top_k(logits, k), np.array(kept, np.float32))
+    assert logits.tolist() == [1, 3, 1, 0, 3]
 
 
 @pytest.mark.parametrize(
@@ -68,39 +67,39 @@ def test_top_k_keeps_the_best_and_their_equals(k, kept):
     [(1e-9, [3]), (0.45, [3]), (0.55, [0, 3]), (0.79, [0, 3]), (0.85, [0, 2, 3]), (0.99, range(4))],
 )
 def test_top_p_keeps_the_likeliest_that_reach_p(p, kept):
-    scores = np.log(np.array([0.3, 0.05, 0.15, 0.5], np.float32))
-    before = scores.copy()
-    assert np.flatnonzero(keep_top_p(scores, p) > OUT).tolist() == list(kept)
-    np.testing.assert_array_equal(scores, before)
-    scores[1] = OUT  # as top-k leaves it
-    assert 1 not in np.flatnonzero(keep_top_p(scores, p) > OUT)
+    logits = np.log(np.array([0.3, 0.05, 0.15, 0.5], np.float32))
+    before = logits.copy()
+    assert np.flatnonzero(keep_top_p(logits, p) > OUT).tolist() == list(kept)
+    np.testing.assert_array_equal(logits, before)
+    logits[1] = OUT  # as top-k leaves it
+    assert 1 not in np.flatnonzero(keep_top_p(logits, p) > OUT)
 
 
 def test_distribution_is_a_softmax_after_temperature_then_top_k_then_top_p():
-    scores = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
-    np.testing.assert_allclose(distribution(scores), [0.1, 0.4, 0.2, 0.3], rtol=1e-6)
+    logits = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
+    np.testing.assert_allclose(distribution(logits), [0.1, 0.4, 0.2, 0.3], rtol=1e-6)
     squared = np.array([0.01, 0.16, 0.04, 0.09])
-    np.testing.assert_allclose(distribution(scores, 0.5), squared / squared.sum(), rtol=1e-6)
+    np.testing.assert_allclose(distribution(logits, 0.5), squared / squared.sum(), rtol=1e-6)
     # of the two that top_k leaves, the better one has 0.16 / 0.25 = 0.64 at temperature 0.5
-    np.testing.assert_allclose(distribution(scores, 0.5, 2), [0, 0.64, 0, 0.36], rtol=1e-6)
-    assert distribution(scores, 0.5, 2, 0.63).tolist() == [0, 1, 0, 0]
-    assert distribution(scores, 1.0, 2, 0.63).tolist() != [0, 1, 0, 0]  # 0.57 is less than 0.63
+    np.testing.assert_allclose(distribution(logits, 0.5, 2), [0, 0.64, 0, 0.36], rtol=1e-6)
+    assert distribution(logits, 0.5, 2, 0.63).tolist() == [0, 1, 0, 0]
+    assert distribution(logits, 1.0, 2, 0.63).tolist() != [0, 1, 0, 0]  # 0.57 is less than 0.63
 
 
 @pytest.mark.parametrize("temperature", [0, 1e-320, 1e-40, 1e-7])
 @pytest.mark.filterwarnings("error")
 def test_a_temperature_of_nearly_0_is_greedy(temperature):
-    scores = np.array([1, 3, 2, 3], np.float32)
-    assert distribution(scores, temperature).tolist() == [0, 1, 0, 0]
+    logits = np.array([1, 3, 2, 3], np.float32)
+    assert distribution(logits, temperature).tolist() == [0, 1, 0, 0]
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0}
-    assert draw(scores, np.random.default_rng(0), sampling) == 1
+    assert sample(logits, np.random.default_rng(0), sampling) == 1
 
 
-def test_draws_are_as_frequent_as_they_are_likely():
-    scores = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
+def test_samples_are_as_frequent_as_they_are_likely():
+    logits = np.log(np.array([0.1, 0.4, 0.2, 0.3], np.float32))
     rng, sampling = np.random.default_rng(0), {"temperature": 1.0, "top_k": 3, "top_p": 1.0}
-    drawn = [draw(scores, rng, sampling) for _ in range(9000)]
-    frequencies = np.bincount(drawn, minlength=4) / len(drawn)
+    sampled = [sample(logits, rng, sampling) for _ in range(9000)]
+    frequencies = np.bincount(sampled, minlength=4) / len(sampled)
     np.testing.assert_allclose(frequencies, [0, 4 / 9, 2 / 9, 3 / 9], atol=0.02)
 
 
@@ -292,69 +291,6 @@ def test_an_empty_prompt_starts_from_end_of_text():
         generate(without._replace(config=config), "")
 
 
-@pytest.mark.parametrize(
-    ("stop", "text"),
-    [
-        ("never", "tell me a tale, then stop"),
-        ("tale", "tell me a "),
-        ("tale!|||then", "tell me a tale, "),  # begins, and doesn't go on
-        ("stop|||then", "tell me a tale, "),  # the first one in the text, not in the list
-        (["then", ", "], "tell me a tale"),
-        ("t", ""),
-        ("p", "tell me a tale, then sto"),
-        ("stop it", "tell me a tale, then stop"),  # held back, then let go at the end
-        ("", "tell me a tale, then stop"),
-        ("|||", "tell me a tale, then stop"),
-        ([], "tell me a tale, then stop"),
-    ],
-    ids=str,
-)
-def test_a_text_ends_before_a_stop_string(stop, text):
-    model = reciter("tell me a tale, then stop")
-    assert "".join(generate(model, "x", stop=stop)) == text
-    assert generate_batch(model, ["x", "y"], stop=stop) == [text, text]
-
-
-def test_what_may_begin_a_stop_string_waits_until_it_is_clear():
-    pieces = list(generate(reciter("a-b--c---d"), "x", stop="---"))
-    assert pieces == ["a", "-b", "--c"]
-    pieces = list(generate(reciter("a-b--c--d"), "x", stop="---"))
-    assert pieces == ["a", "-b", "--c", "--d"]
-    assert list(generate(reciter("aab--"), "x", stop="ab-ab|||b---")) == ["a", "a", "b--"]
-
-
-def test_random_texts_and_stop_strings():
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        text, *stops = ("".join(rng.choice(list("ab"), n)) for n in rng.integers(1, [40, 5, 6]))
-        text_stream = TextStream(stops)
-        printed = ""
-        for i, letter in enumerate(text):
-            printed += text_stream.feed(letter.encode(), final=i == len(text) - 1)
-            assert not any(stop in printed for stop in stops)
-            if text_stream.done:
-                break
-        seen = text[: i + 1]
-        found = [seen.index(stop) for stop in stops if stop in seen]
-        assert printed == seen[: min(found, default=None)]
-        assert not any(stop in text[:i] for stop in stops)  # and it stopped at once
-
-
-@pytest.mark.parametrize("text", ["한국어는 어렵다", "naïve 🤖👩‍👩‍👧 text", "\u200b日本\n語"])
-def test_pieces_are_whole_characters(text):
-    pieces = list(generate(reciter(text), "x", 100))
-    assert pieces == list(text)
-
-
-def test_half_a_character_at_the_end_becomes_a_replacement_character():
-    robot = "🤖"
-    assert list(generate(reciter("a" + robot), "x", 3)) == ["a", "\ufffd"]
-    half = robot.encode()[:2]
-    assert list(generate(reciter(b"a" + half), "x")) == ["a", "\ufffd"]  # <|endoftext|> comes
-    assert list(generate(reciter(half + b"a"), "x")) == ["\ufffda"]
-    assert list(generate(reciter("한한"), "x", stop="한")) == []
-
-
 def test_ids_past_the_tokenizers_are_never_written():
     model = reciter("plain text", n_padding=37)
     assert logits(model, range(10)).argmax(-1).min() > END  # the model would like to
@@ -494,7 +430,7 @@ def test_the_processors_see_each_text_whole():
             row = logits(model, window)[-1]
             row = process_logits(row, ids, n_prompt, **settings, eos_token_id=[266])
             ids.append(int(np.argmax(row)))
-            window = fitted([*window, ids[-1]], model.config.n_ctx)
+            window = truncate([*window, ids[-1]], model.config.n_ctx)
             if ids[-1] == 266:
                 break
         pairs = list(zip(ids, ids[1:]))

@@ -311,25 +311,25 @@ def for_sampling():
     warm = {"temperature": 0.5, "top_k": 3, "top_p": 0.83}
     return {
         "keep_top_k": [
-            Call({"scores": logits, "k": 3}),
-            Call({"scores": ties, "k": 3}),
-            Call({"scores": logits, "k": 20}),
-            Call({"scores": -3 - np.abs(r(5)), "k": 2}),
+            Call({"logits": logits, "k": 3}),
+            Call({"logits": ties, "k": 3}),
+            Call({"logits": logits, "k": 20}),
+            Call({"logits": -3 - np.abs(r(5)), "k": 2}),
         ],
         "keep_top_p": [
-            Call({"scores": logits, "p": 0.7}),
-            Call({"scores": logits, "p": 0.01}),
-            Call({"scores": logits - 1000, "p": 0.9}),
-            Call({"scores": filtered, "p": 0.9}),
+            Call({"logits": logits, "p": 0.7}),
+            Call({"logits": logits, "p": 0.01}),
+            Call({"logits": logits - 1000, "p": 0.9}),
+            Call({"logits": filtered, "p": 0.9}),
         ],
         "distribution": [
-            Call({"scores": logits}, {"temperature": 0.5}),
-            Call({"scores": logits}, warm),
-            Call({"scores": logits}, {"temperature": 0}),
-            Call({"scores": logits}, {"top_k": 3}),
-            Call({"scores": logits}, {"top_p": 0.7}),
-            Call({"scores": logits}, {"temperature": 2.0, "top_p": 0.7}),
-            Call({"scores": 1000 * logits}),
+            Call({"logits": logits}, {"temperature": 0.5}),
+            Call({"logits": logits}, warm),
+            Call({"logits": logits}, {"temperature": 0}),
+            Call({"logits": logits}, {"top_k": 3}),
+            Call({"logits": logits}, {"top_p": 0.7}),
+            Call({"logits": logits}, {"temperature": 2.0, "top_p": 0.7}),
+            Call({"logits": 1000 * logits}),
         ],
     }
 

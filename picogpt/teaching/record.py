@@ -52,12 +52,12 @@ def record(model, text, ids, activations):
     }
 
 
-def predictions(scores, ids):
+def predictions(logits, ids):
     """How each true next token was foretold: for all tokens but the last, a row.
 
     A row is the true token's probability, its rank, the likeliest token and that one's probability.
     """
-    p = softmax(scores[:-1].astype(np.float64))  # [n_tokens - 1, n_vocab]
+    p = softmax(logits[:-1].astype(np.float64))  # [n_tokens - 1, n_vocab]
     rows = []
     for row, true in zip(p, ids[1:]):
         best = int(row.argmax())
@@ -120,8 +120,8 @@ def logit_lens(model, x):
     that the whole model puts first. The idea: nostalgebraist 2020, "interpreting GPT".
     """
     x = layer_norm(x, **model.params["ln_f"], eps=model.config.layer_norm_epsilon)
-    scores = x @ output_matrix(model.params).T  # [n_layer + 1, n_vocab]
-    rows = softmax(scores[:, : model.encoder.n_vocab].astype(np.float64))
+    logits = x @ output_matrix(model.params).T  # [n_layer + 1, n_vocab]
+    rows = softmax(logits[:, : model.encoder.n_vocab].astype(np.float64))
     first = rows[-1].argmax()
     return [
         [*([id, p[id]] for id in np.argsort(-p)[:5]), [p[first], 1 + (p > p[first]).sum()]]

@@ -237,7 +237,7 @@ const STEPS = [
     id: "next", whole: true, each: true, en: "The next token", ko: "다음 토큰",
     shape: () => `[${count(vocab.length)}] → 1`,
     goes: ["logits", "p"],
-    source: [[src("generation", "distribution", "scores = scores / temp", 5)], [src("generation", "keep_top_k", "kth_best", 2)], [src("generation", "keep_top_p", "order =", 6)]],
+    source: [[src("generation", "distribution", "logits = logits / temp", 5)], [src("generation", "keep_top_k", "kth_best", 2)], [src("generation", "keep_top_p", "order =", 6)]],
     text: () => say("Softmax of the last token's logits, over the whole vocabulary. Temperature sharpens or flattens it; top-k and top-p keep only the likeliest; one of those that stay in is drawn, put at the end of the text, and everything starts anew: the model is autoregressive. The mark in a bar is the model's own probability: temperature 1, nothing filtered.",
       "마지막 토큰의 로그잇을 어휘 전체에 대해 소프트맥스한 것입니다. 온도는 분포를 뾰족하게 또는 평평하게 하고, top-k와 top-p는 가능성 높은 것만 남깁니다. 남은 것에서 하나를 뽑아 문장 끝에 붙이고 처음부터 다시 합니다. 이것이 자기 회귀입니다. 막대 속 표시는 모델 자신의 확률입니다(온도 1, 필터 없음)."),
     build: samplingControls,
