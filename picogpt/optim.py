@@ -18,10 +18,9 @@ def new_state(params):
     }
 
 
-def decay_mask(params, embeddings=True):
-    """True where weight decay applies: matrices, not biases or layer norms; embeddings as asked."""
-    mask = tree_map(lambda w: w.ndim >= 2, params)
-    return mask | {name: embeddings for name in ("wte", "wpe") if name in params}
+def decay_mask(params):
+    """True where weight decay applies: matrices and embeddings, not biases or layer norms."""
+    return tree_map(lambda w: w.ndim >= 2, params)
 
 
 def adamw(
@@ -169,10 +168,8 @@ def clip(grads, max_norm):
     return norm
 
 
-def accumulate(total, grads, weight=1.0):
-    """total + weight * grads, in place where there is a total already; None starts one."""
-    if weight != 1.0:
-        grads = tree_map(lambda g: g * weight, grads)
+def accumulate(total, grads):
+    """total + grads, in place where there is a total already; None starts one."""
     if total is None:
         return grads
     tree_map(lambda t, g: np.add(t, g, out=t), total, grads)

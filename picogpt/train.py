@@ -74,7 +74,7 @@ def main(
     From nothing, with a tokenizer learned from the same files, or from the model that model_size
     names. Stopped by Ctrl-C or killed, the same command goes on from its last checkpoint, also with
     another n_steps: one that is reached already ends the run as it stands. All the while the folder
-    holds the best model so far on the text that is held back.
+    holds the best model so far, by its loss on the validation text.
 
     Args:
         data: text files in UTF-8: a folder, a pattern, or several with commas between.
@@ -121,9 +121,7 @@ def main(
     sizes = sizes_for(flags, model)
     files = find_all(flags)
     flags |= sizes | {"n_threads": n_threads or threads_before(out, batch_size)}
-    flags["text in the files"] = 0
-    for file in (*files.all_parts(), *files.finish, *files.valid, *files.vocab):
-        flags["text in the files"] = crc32(file.read_bytes(), flags["text in the files"])
+    flags["text in the files"] = files.checksum()
     with locked(out):
         goes_on = begin_or_go_on(out, flags, model and model.folder)
         done = steps_when_finished(out)
@@ -165,6 +163,13 @@ class Files(NamedTuple):
         """The files of --data."""
         return [file for part in self.parts for file in part]
 
+    def checksum(self):
+        """A CRC-32 of all the files' bytes: another text makes another run."""
+        crc = 0
+        for file in (*self.all_parts(), *self.finish, *self.valid, *self.vocab):
+            crc = crc32(file.read_bytes(), crc)
+        return crc
+
 
 def find_all(flags):
     """The text files that the flags name; raises DataError where there are none, UsageError."""
@@ -200,10 +205,10 @@ def train_in_folder(out, flags, files, model, goes_on):
     names = [f"tokens-{i}.npy" for i in range(len(files.parts))]
     first = [encoded(*both) for both in zip(files.parts, names if flags["shares"] else [TOKENS])]
     finish = encoded(files.finish, "finish.npy") if files.finish else None
-    held_back = encoded(files.valid, "valid.npy") if files.valid else None
+    valid_ids = encoded(files.valid, "valid.npy") if files.valid else None
     find_lines = partial(line_starts, model.encoder) if flags["by_line"] else None
     main_texts, finish_texts, valid_text = texts(
-        first, files.shares, finish, held_back, sizes["n_ctx"], find_lines
+        first, files.shares, finish, valid_ids, sizes["n_ctx"], find_lines
     )
     n_first = round(flags["n_steps"] * (1 - flags["finish_share"]))
 

@@ -123,16 +123,20 @@ def test_activations_kept_from_an_earlier_pass():
     assert_same(grads, wanted)
 
 
+def scaled(grads, factor):
+    return tree_map(lambda g: g * factor, grads)
+
+
 def test_a_batch_is_its_sequences_and_its_parts():
     """Each sequence alone, weighted by what it scores, or as a part of the batch's mean."""
     model = small_model()
     loss, wanted = picogpt.loss_and_gradients(model, IDS, TARGETS, LENGTHS)
     n_scored, losses, alone, parts = 5, np.zeros(2), None, None
-    for piece in (slice(0, 4), slice(4, 5), slice(5, 7)):
-        ids, targets = IDS[piece], TARGETS[piece]
+    for rows in (slice(0, 4), slice(4, 5), slice(5, 7)):
+        ids, targets = IDS[rows], TARGETS[rows]
         share = (targets != -100).sum() / n_scored
         part_loss, grads = picogpt.loss_and_gradients(model, ids, targets)
-        alone = accumulate(alone, grads, float(share))
+        alone = accumulate(alone, scaled(grads, float(share)))
         losses[0] += part_loss * share
         part_loss, grads = backprop.loss_and_gradients(
             model.params, ids, targets, model.config, n_scored=n_scored

@@ -26,49 +26,26 @@ def fit(
     """
     progress = Progress(params, {"loss": 0.0, "history": []})
     if state_path and state_path.exists():
-        progress.restore(state_path)
-        print(f"{state_path} goes on after step {progress.step}", file=sys.stderr)
-        for figures in progress.notes["history"]:
-            print_figures(figures)
-    notes = progress.notes
+        go_on(progress, state_path)
+    history = progress.notes["history"]
     n_threads = n_threads or cores()
-    n_batches = -(-n // batch_size)
-    n_steps = epochs * n_batches
+    n_steps = epochs * n_batches(n, batch_size)
     decays = decay_mask(params)
 
     def rate(step):
         return learning_rate(step, lr, n_steps, round(warmup * n_steps), final)
 
     def take_step(step, state, summed):
-        epoch, batch = divmod(step, n_batches)
-        order = np.random.default_rng([seed, epoch]).permutation(n)
-        rows = order[batch * batch_size : (batch + 1) * batch_size]
-        parts = np.array_split(rows, min(n_threads, len(rows)))
-        rngs = np.random.default_rng([seed, step]).spawn(len(parts))
-        shares = [(part, rows, rng) for part, rng in zip(parts, rngs)]
-        if len(shares) > 1:
-            loss, grads = summed(lambda share: gradients(*share), shares)
-        else:
-            loss, grads = gradients(*shares[0])
+        rows = batch_at(step, n, batch_size, seed)
+        loss, grads = batch_gradients(gradients, rows, [seed, step], n_threads, summed)
         adamw(params, grads, state, rate(step), eps=eps, weight_decay=weight_decay, decays=decays)
         return loss
 
     def after_step(loss, *_):
-        ended = progress.step % n_batches == 0
-        n_rows = n - (n_batches - 1) * batch_size if ended else batch_size
-        notes["loss"] += loss * n_rows / n
-        if not ended:
-            return None
-        figures = {"epoch": progress.step // n_batches, "train loss": notes["loss"]}
-        if report:
-            report(figures)
-        notes["history"].append(figures)
-        notes["loss"] = 0.0
-        return figures.get("score", figures["epoch"])
+        return note_loss(progress, loss, n, batch_size, report)
 
     def is_over():
-        epoch = progress.step // n_batches
-        return patience and epoch and epoch - best_of(notes["history"])["epoch"] >= patience
+        return patience and history and history[-1]["epoch"] - best_of(history)["epoch"] >= patience
 
     try:
         train_steps(
@@ -78,7 +55,59 @@ def fit(
     except NotFiniteError as error:
         raise NotFiniteError(f"{error}, try a lower --lr (what was saved stays)") from None
     progress.take_best()
-    return notes["history"]
+    return history
+
+
+def go_on(progress, state_path):
+    """Take a stopped run's progress from its checkpoint, and print its epochs again."""
+    progress.restore(state_path)
+    print(f"{state_path} goes on after step {progress.step}", file=sys.stderr)
+    for figures in progress.notes["history"]:
+        print_figures(figures)
+
+
+def n_batches(n, batch_size):
+    """How many batches an epoch of n examples has; the last may be smaller."""
+    return -(-n // batch_size)
+
+
+def batch_at(step, n, batch_size, seed):
+    """Which of n examples a step trains on: their places, `[batch_size]` or fewer.
+
+    Every epoch goes through all of them once, in an order of its own.
+    """
+    epoch, batch = divmod(step, n_batches(n, batch_size))
+    order = np.random.default_rng([seed, epoch]).permutation(n)
+    return order[batch * batch_size : (batch + 1) * batch_size]
+
+
+def batch_gradients(gradients, rows, seed, n_threads, summed):
+    """The mean loss of the examples `rows` and its gradients, computed in a part for each thread.
+
+    Each part has a random generator of its own, for dropout.
+    """
+    parts = np.array_split(rows, min(n_threads, len(rows)))
+    rngs = np.random.default_rng(seed).spawn(len(parts))
+    shares = [(part, rows, rng) for part, rng in zip(parts, rngs)]
+    if len(shares) == 1:
+        return gradients(*shares[0])
+    return summed(lambda share: gradients(*share), shares)
+
+
+def note_loss(progress, loss, n, batch_size, report):
+    """Add a batch's loss to the epoch's mean; at its end, note its figures and give its score."""
+    notes = progress.notes
+    epoch, n_done = divmod(progress.step, n_batches(n, batch_size))
+    n_rows = batch_size if n_done else n - (n_batches(n, batch_size) - 1) * batch_size
+    notes["loss"] += loss * n_rows / n
+    if n_done:
+        return None
+    figures = {"epoch": epoch, "train loss": notes["loss"]}
+    if report:
+        report(figures)
+    notes["history"].append(figures)
+    notes["loss"] = 0.0
+    return figures.get("score", epoch)
 
 
 def best_of(history):

@@ -23,7 +23,7 @@ from picogpt.training.resumable import Progress, train_steps
 from picogpt.training.run_folder import CHECKPOINT, CURVE, LOG
 from picogpt.training.state import load_meta, save_state
 
-VALID_WINDOWS = 64  # of held-back text, looked at as training goes on
+VALID_WINDOWS = 64  # of the validation text, looked at as training goes on
 
 
 def init_params(config, rng):
@@ -33,7 +33,7 @@ def init_params(config, rng):
     (Radford et al. 2019, sec. 2.3.)
     """
 
-    def draw(leaf):
+    def random_leaf(leaf):
         name, shape = leaf
         if name.endswith("bias"):
             return np.zeros(shape, np.float32)
@@ -42,7 +42,7 @@ def init_params(config, rng):
         std = 0.02 / (2 * config.n_layer) ** 0.5 if "c_proj" in name else 0.02
         return std * rng.standard_normal(shape, np.float32)
 
-    return tree_map(draw, checkpoint_tree(config))
+    return tree_map(random_leaf, checkpoint_tree(config))
 
 
 def batch_at(step, texts, n_ctx, batch_size, seed):
@@ -92,7 +92,10 @@ def windows_of(text, first, n_windows, n_ctx, seed):
 
 
 def valid_loss(model, n_ctx, text):
-    """Mean loss in nats a token over the first windows of a held-back text, and bits per byte."""
+    """Mean loss in nats a token over the first windows of a validation text, and bits per byte.
+
+    Raises NotFiniteError where it is NaN or infinite.
+    """
     tokens, lines = text.ids, text.lines
     loss, n_tokens, n_bytes = 0.0, 0, 0
     starts = np.arange(0, max(len(tokens) - n_ctx, 1), n_ctx)[:VALID_WINDOWS]
@@ -102,7 +105,7 @@ def valid_loss(model, n_ctx, text):
         n_tokens += len(window) - 1
         n_bytes += len(model.encoder.decode_bytes(window[1:].tolist()))
     if not math.isfinite(loss):
-        raise NotFiniteError(f"the loss on held-back text is {loss}")
+        raise NotFiniteError(f"the loss on the validation text is {loss}")
     return loss / n_tokens, loss / math.log(2) / n_bytes
 
 
@@ -189,63 +192,91 @@ def update(params, grads, state, step, recipe, each):
 def train(model, texts_at, valid, out, recipe, dtype=np.float32):
     """Train a model, in place, from the checkpoint in `out` where there is one, and save it there.
 
-    texts_at(step) is the list of Texts that a step reads from; `valid` is one that is held back.
-    What is saved in the end, and at every checkpoint, as
-    dtype, is the model of the lowest loss on `valid` so far. run_folder.py tells what else is in
-    the folder. Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, NotFiniteError
-    where the loss becomes NaN or infinite: the best model before is saved then.
+    texts_at(step) is the list of Texts that a step reads from; `valid` is the validation text, on
+    which nothing is trained. What is saved in the end, and at every checkpoint, as dtype, is the
+    model of the lowest loss on `valid` so far. run_folder.py tells what else is in the folder.
+    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, NotFiniteError where the loss
+    becomes NaN or infinite: the best model before is saved then.
     """
-    checkpoint = out / CHECKPOINT
-    progress = Progress(model.params)
-    go_on(progress, checkpoint)
-    log = Log(out / LOG, progress.step)
-    valid_every = max(1, recipe.n_steps // 50)
+    run = Run(model, texts_at, valid, out, recipe, dtype)
+    try:
+        train_steps(
+            run.progress, run.take_step, recipe.n_steps, after_step=run.after_step,
+            rate=recipe.rate, n_threads=recipe.n_threads, path=run.checkpoint,
+            after_saving=run.save_model,
+        )  # fmt: skip
+    except NotFiniteError as error:
+        raise NotFiniteError(f"{error}; {run.rescue()}") from None
+    run.finish()
 
-    def take_step(step, state, summed):
-        windows = batch_at(step, texts_at(step), recipe.n_ctx, recipe.batch_size, recipe.seed)
-        return train_step(model, state, windows, step, recipe, summed)
 
-    def after_step(loss, seconds, bar):
-        step, speed = progress.step, round(recipe.batch_size * recipe.n_ctx / seconds)
+class Run:
+    """A training run in its folder: what `train` does at a step, between steps and at the end."""
+
+    def __init__(self, model, texts_at, valid, out, recipe, dtype):
+        self.model, self.texts_at, self.valid = model, texts_at, valid
+        self.out, self.recipe, self.dtype = out, recipe, dtype
+        self.checkpoint = out / CHECKPOINT
+        self.progress = Progress(model.params)
+        go_on(self.progress, self.checkpoint)
+        self.log = Log(out / LOG, self.progress.step)
+        self.valid_every = max(1, recipe.n_steps // 50)
+
+    def take_step(self, step, state, summed):
+        """Train on a step's windows, in place: the mean loss before it."""
+        recipe = self.recipe
+        texts = self.texts_at(step)
+        windows = batch_at(step, texts, recipe.n_ctx, recipe.batch_size, recipe.seed)
+        return train_step(self.model, state, windows, step, recipe, summed)
+
+    def after_step(self, loss, seconds, bar):
+        """Log a step, show it, and now and then validate: the score then, else None."""
+        step, recipe = self.progress.step, self.recipe
+        speed = round(recipe.batch_size * recipe.n_ctx / seconds)
         entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
         score = None
-        if step % valid_every == 0 or step == recipe.n_steps:
-            entry["valid_loss"], entry["bits_per_byte"] = valid_loss(model, recipe.n_ctx, valid)
+        if step % self.valid_every == 0 or step == recipe.n_steps:
+            entry["valid_loss"], entry["bits_per_byte"] = self.validate()
             score = -entry["valid_loss"]
-        log.append(entry)
+        self.log.append(entry)
         bar.set_postfix_str(f"loss {loss:.3f}, {speed:,} tokens/s", refresh=False)
         return score
 
-    def save_model():
-        scored = progress.best_score is not None
-        save(model._replace(params=progress.best) if scored else model, out, dtype)
-        log.draw(out / CURVE)
+    def validate(self):
+        """The model's loss on the validation text now, in nats a token and in bits per byte."""
+        return valid_loss(self.model, self.recipe.n_ctx, self.valid)
 
-    try:
-        train_steps(
-            progress, take_step, recipe.n_steps, after_step=after_step, rate=recipe.rate,
-            n_threads=recipe.n_threads, path=checkpoint, after_saving=save_model,
-        )  # fmt: skip
-    except NotFiniteError as error:
+    def save_model(self):
+        """Write the best model so far and the curve; the model as it is before the first score."""
+        scored = self.progress.best_score is not None
+        best = self.model._replace(params=self.progress.best) if scored else self.model
+        save(best, self.out, self.dtype)
+        self.log.draw(self.out / CURVE)
+
+    def rescue(self):
+        """After NaN, save the best model, if there is one; say what to do and what is saved."""
         hint = "try a lower --learning_rate, a longer --warmup or a smaller --max_norm"
-        log.draw(out / CURVE)
-        if progress.best_score is None:
-            raise NotFiniteError(f"{error}; {hint}") from None
-        save_model()
-        kept = f"{out} holds the model of step {progress.best_step}, the best before"
-        raise NotFiniteError(f"{error}; {hint}, with another --out ({kept})") from None
-    if progress.step > recipe.n_steps:
-        print(f"it ends as it stands after step {progress.step}", file=sys.stderr)
-    if progress.scored_step < progress.step:  # where it ends before its time
-        loss, _ = valid_loss(model, recipe.n_ctx, valid)
-        progress.note_score(-loss)
-    progress.take_best()
-    save_model()
-    values = {"best_step": progress.best_step, "best_score": progress.best_score}
-    save_state(checkpoint, {}, {"step": progress.step, "finished": True} | values)
-    if progress.best_step < progress.step:
-        said = f"the loss on held-back text was lowest after step {progress.best_step}"
-        print(f"{said} of {progress.step}: the model is of that step")
+        if self.progress.best_score is None:
+            self.log.draw(self.out / CURVE)
+            return hint
+        self.save_model()
+        saved = f"{self.out} holds the model of step {self.progress.best_step}, the best before"
+        return f"{hint}, with another --out ({saved})"
+
+    def finish(self):
+        """Save the best model and, in the checkpoint's place, how far the run came."""
+        progress = self.progress
+        if progress.step > self.recipe.n_steps:
+            print(f"it ends as it stands after step {progress.step}", file=sys.stderr)
+        if progress.scored_step < progress.step:  # where it ends before its time
+            progress.note_score(-self.validate()[0])
+        progress.take_best()
+        self.save_model()
+        values = {"best_step": progress.best_step, "best_score": progress.best_score}
+        save_state(self.checkpoint, {}, {"step": progress.step, "finished": True} | values)
+        if progress.best_step < progress.step:
+            said = f"the loss on the validation text was lowest after step {progress.best_step}"
+            print(f"{said} of {progress.step}: the model is of that step")
 
 
 def go_on(progress, checkpoint):

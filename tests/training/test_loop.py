@@ -283,7 +283,7 @@ def interrupted_after(n_steps):
     return step_and_press
 
 
-def test_the_model_is_the_best_one_on_the_held_back_text(text, tmp_path, capsys, monkeypatch):
+def test_the_model_is_the_best_one_on_the_validation_text(text, tmp_path, capsys, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.2])
     best = []
 
@@ -293,7 +293,7 @@ def test_the_model_is_the_best_one_on_the_held_back_text(text, tmp_path, capsys,
 
     monkeypatch.setattr(loop, "valid_loss", valid_loss)
     assert call(main, command(text, tmp_path, 4)) == 0
-    assert "held-back text was lowest after step 2" in capsys.readouterr().out
+    assert "validation text was lowest after step 2" in capsys.readouterr().out
     assert all(map(np.array_equal, weights(tmp_path), best[1]))
     assert not all(map(np.array_equal, weights(tmp_path), best[3]))
 
