@@ -37,6 +37,7 @@ def main(
     no_stream: bool = False,
     show_next: int = 0,
     no_draft: bool = False,
+    int8: bool = False,
     verbose: bool = False,
 ):
     """Continue a prompt with GPT-2 and print the continuation.
@@ -64,6 +65,8 @@ def main(
         show_next: instead of writing on, show this many of the likeliest next tokens.
         no_draft: run the model once for every token. Otherwise, where the text repeats itself,
             several tokens are guessed and confirmed at once; the text is the same.
+        int8: hold the large matrices as whole numbers of one byte, which takes about a quarter of
+            the memory; the text is a little another one.
         verbose: say at the end, on stderr, how many passes of the model and how long it took.
     """
     at_least(0, n_tokens_to_generate=n_tokens_to_generate, seed=seed, show_next=show_next)
@@ -72,7 +75,7 @@ def main(
     check_sampling(**sampling)
     if prompt == "-":
         prompt = read_stdin()
-    model = load(model_size, models_dir, needs_text=True)
+    model = load(model_size, models_dir, needs_text=True, int8=int8)
     if show_next:
         return print_next(model, prompt, show_next, sampling, special_tokens)
     if stop is not None:

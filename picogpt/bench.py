@@ -1,8 +1,10 @@
 """How fast a model runs here, beside what the machine can do: python -m picogpt.bench.
 
-What the machine can do is measured in the same minutes: the matrix products alone, the same ones
-on as many rows, from matrices stored [n_in, n_out] or [n_out, n_in], whichever is faster. A single
-row is bound by memory, because every weight is read for it once; 512 rows by arithmetic.
+What the machine can do is measured in the same minutes. Products: the model's matrix products
+alone, on as many rows, from matrices stored [n_in, n_out] or [n_out, n_in], whichever is faster.
+Reading: every number of these matrices looked at once, on all cores, and nothing more; no token can
+be written in less. A single row is bound by memory, because every weight is read for it once; 512
+rows by arithmetic. Then the same text is written with drafts (drafting.py) and without.
 """
 
 import time
@@ -10,10 +12,14 @@ from statistics import median
 
 import numpy as np
 
-from picogpt.model import load, logits, new_caches, output_matrix
+from picogpt.generation import Tally, generate
+from picogpt.kernels import int8_product
+from picogpt.model import load, logits, new_caches
 from picogpt.tools.cli import at_least, run
-from picogpt.tools.cores import blas_kernel, cores
+from picogpt.tools.cores import blas_kernel, cores, deal_to_cores
 from picogpt.tools.tree import tree_leaves
+
+COUNTING = "One, two, three, four, five, six, seven.\n"  # most models go on with what they read
 
 
 def seconds(f, *args):
@@ -40,7 +46,8 @@ def decode(model, caches, n_steps):
 def matrices(params):
     """Every matrix that a token is multiplied by, as `[n_in, n_out]`: the blocks', and the head."""
     blocks = [w for w in tree_leaves(params["blocks"]) if w.ndim == 2]
-    return blocks, [output_matrix(params).T]
+    head = params.get("lm_head", params["wte"])
+    return blocks, [head["w"] if isinstance(head, dict) else head.T]
 
 
 def stored(w, order):
@@ -49,18 +56,35 @@ def stored(w, order):
 
 
 def product_time(ws, n_rows):
-    """Seconds for the products of n_rows rows with every matrix, in the faster layout."""
+    """Seconds for the products of n_rows rows with every matrix, in the faster layout.
+
+    A matrix in int8 has one layout, and is widened as `kernels.linear` does it.
+    """
     x = {n_in: np.ones((n_rows, n_in), np.float32) for n_in in {len(w) for w in ws}}
 
     def multiply(ws):
         for w in ws:
             x[len(w)] @ w
 
-    return min(seconds(multiply, [stored(w, order) for w in ws]) for order in "CF")
+    def multiply_int8(ws):
+        for w in ws:
+            int8_product(x[len(w)], w, deal=deal_to_cores)
+
+    in_int8 = [w for w in ws if w.dtype == np.int8]
+    floats = [w for w in ws if w.dtype != np.int8]
+    return seconds(multiply_int8, in_int8) + min(
+        seconds(multiply, [stored(w, order) for w in floats]) for order in "CF"
+    )
+
+
+def read_time(ws):
+    """Seconds to look at every number of the matrices, each core at its share of every one."""
+    shares = zip(*(np.array_split(w.ravel(order="K"), cores()) for w in ws))
+    return seconds(deal_to_cores, lambda share: [part.max() for part in share], list(shares))
 
 
 def measure(model, n_rounds, progress):
-    """{what: (tokens per second, what the products alone would allow)}, by turns.
+    """{what: tokens per second of the model, of the products alone, of reading alone}, by turns.
 
     The model's figure is the median of the rounds, the machine's its best.
     """
@@ -74,9 +98,10 @@ def measure(model, n_rounds, progress):
     times = {}
 
     def note(name, n_tokens, taken, alone):
-        runs, walls = times.setdefault(name, ([], []))
+        runs, products, reads = times.setdefault(name, ([], [], []))
         runs.append(taken / n_tokens)
-        walls.append(alone / n_tokens)
+        products.append(alone / n_tokens)
+        reads.append(read_time(blocks + head) / n_tokens)
 
     for _ in progress(range(n_rounds)):
         alone = product_time(blocks, n_read) + product_time(head, 1)
@@ -86,28 +111,99 @@ def measure(model, n_rounds, progress):
             alone = product_time(blocks + head, len(lengths))
             taken = seconds(decode, model, caches, n_steps) / n_steps
             note(name, len(lengths), taken, alone)
-    return {name: (1 / median(runs), 1 / min(walls)) for name, (runs, walls) in times.items()}
+    return {
+        name: (1 / median(runs), 1 / min(products), 1 / min(reads))
+        for name, (runs, products, reads) in times.items()
+    }
 
 
-def main(*, model_size: str | None = None, models_dir: str | None = None, rounds: int = 5):
-    """Print a model's tokens per second beside what this machine's matrix products allow.
+def measure_drafting(model, n_rounds, progress):
+    """{what: tokens per second with drafts, without, and tokens a pass with them}, medians.
+
+    A text that has just repeated itself, written on greedily: most models go on so. Beside it one
+    that is sampled from all tokens.
+    """
+    half = model.config.n_ctx // 2
+    n_tokens, some_ids = max(2, min(64, half)), list(range(min(7, model.config.n_vocab)))
+    ids = model.encoder.encode(COUNTING) if model.encoder else some_ids
+    endless = model._replace(generation={"eos_token_id": []})
+    texts = {
+        "a text that repeats": ((4 * ids)[-half:], {"temperature": 0}),
+        "a text that doesn't": (ids[-half:], {"temperature": 1, "top_k": 0, "seed": 0}),
+    }
+    tallies = {name: ([], []) for name in texts}
+    for _ in progress(range(n_rounds)):
+        for name, (ids, sampling) in texts.items():
+            for counted, draft in zip(tallies[name], (True, False)):
+                tally = Tally()
+                list(generate(endless, ids, n_tokens, **sampling, draft=draft, tally=tally))
+                counted.append(tally)
+    return {
+        name: (
+            median(tally.n_written / tally.decode_seconds for tally in drafted),
+            median(tally.n_written / tally.decode_seconds for tally in plain),
+            drafted[0].n_written / drafted[0].n_passes,
+        )
+        for name, (drafted, plain) in tallies.items()
+    }
+
+
+def print_limits(table, drafting, n_bytes):
+    """Say in a line each what stands between these figures and better ones."""
+    names = list(table)
+    speed, products, _ = table[names[0]]
+    said = f"products take {speed / products:.0%} of the time, attention, gelu and sums the rest"
+    print(f"{names[0]}: arithmetic; {said}")
+    speed, products, reading = (n_bytes * limit / 1e9 for limit in table[names[1]])
+    said = f"{speed:.1f} GB a second, in products alone {products:.1f}, in reading {reading:.1f}"
+    print(f"{names[1]}: memory; {said}")
+    speed, products, reading = table[names[-1]]
+    said = f"products take {speed / products:.0%} of the time, reading would {speed / reading:.0%}"
+    print(f"{names[-1]}: products of few rows; {said}")
+    for name, (drafted, plain, per_pass) in drafting.items():
+        limit = "a pass with a draft" if per_pass > 1.1 else "hardly anything to draft from"
+        cost = per_pass * plain / drafted
+        said = f"{per_pass:.2f} tokens a pass, in {cost:.2f} times the time of one without drafts"
+        print(f"{name}: {limit}; {said}")
+
+
+def main(
+    *,
+    model_size: str | None = None,
+    models_dir: str | None = None,
+    rounds: int = 5,
+    int8: bool = False,
+):
+    """Print a model's tokens per second beside what this machine's products and memory allow.
 
     Args:
         model_size: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id; without it 124M, or tiny.
         models_dir: where models are kept.
         rounds: how often everything is measured: the model's figures are medians.
+        int8: hold the large matrices as whole numbers of one byte.
     """
     from tqdm import tqdm
 
     at_least(1, rounds=rounds)
-    model = load(model_size, models_dir)
-    n_params = sum(w.size for w in tree_leaves(model.params))
-    print(f"{model.name}: {n_params / 1e6:.1f} million parameters, float32, on {cores()} cores")
+    model = load(model_size, models_dir, int8=int8)
+    said = f"{model.n_params / 1e6:.1f} million parameters, {'int8' if int8 else 'float32'}"
+    print(f"{model.name}: {said}, on {cores()} cores")
     print(f"NumPy {np.__version__}, BLAS kernel: {blas_kernel() or 'unknown'}")
-    table = measure(model, rounds, lambda steps: tqdm(steps, unit="round", disable=None))
-    print(f"{'tokens per second':24} {'model':>9} {'products':>9}")
-    for name, (speed, limit) in table.items():
-        print(f"{name:24} {speed:9,.1f} {limit:9,.1f} {speed / limit:6.0%}")
+
+    def progress(steps):
+        return tqdm(steps, unit="round", disable=None)
+
+    table = measure(model, rounds, progress)
+    print(f"{'tokens per second':24} {'model':>9} {'products':>9} {'':6} {'reading':>9}")
+    for name, (speed, products, reading) in table.items():
+        shares = f"{products:9,.1f} {speed / products:6.0%} {reading:9,.1f} {speed / reading:6.0%}"
+        print(f"{name:24} {speed:9,.1f} {shares}")
+    drafting = measure_drafting(model, rounds, progress)
+    print(f"{'tokens per second':24} {'drafting':>9} {'without':>9} {'':6} tokens a pass")
+    for name, (drafted, plain, per_pass) in drafting.items():
+        print(f"{name:24} {drafted:9,.1f} {plain:9,.1f} {drafted / plain:6.0%} {per_pass:9.2f}")
+    print("What limits it:")
+    print_limits(table, drafting, sum(w.nbytes for ws in matrices(model.params) for w in ws))
 
 
 if __name__ == "__main__":

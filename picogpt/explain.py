@@ -33,6 +33,7 @@ def main(
     serve: bool = False,
     port: int = 8224,
     open: bool = False,
+    int8: bool = False,
 ):
     """Show a sentence on its way through GPT-2: write a page, or serve one that answers.
 
@@ -46,23 +47,27 @@ def main(
         serve: write nothing, but answer in the browser to sentences that are typed there.
         port: where to serve, on this machine alone; the next free one if it is taken.
         open: open the page in the browser.
+        int8: hold the large matrices as whole numbers of one byte; not with --learn.
     """
     if lecture and (text is not None or and_ is not None):
         raise UsageError("--lecture has sentences of its own: leave yours out")
+    if learn and int8:
+        raise UsageError("--learn trains a model, which can't be in int8: leave out one of the two")
     if serve and out is not None:
         raise UsageError("--serve writes no file: leave out --out, or --serve")
     texts = (DEFAULT_TEXT if text is None else text,) + (() if and_ is None else (and_,))
     request = Request(texts, learn=learn, lecture=lecture)
     if serve:
         server.check_port(port)
-        model = load(model_size, needs_text=True)
+        model = load(model_size, needs_text=True, int8=int8)
         request.ids(model)  # what can't be shown is told before anything is served
         server.serve(model, request, port, open)
         return
     out = Path("explain.html") if out is None else out
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--out {out} can't be written: name a file in a folder that is there")
-    write_text(out, explain_request(request, load(model_size, needs_text=True)).html)
+    model = load(model_size, needs_text=True, int8=int8)
+    write_text(out, explain_request(request, model).html)
     print(out.resolve())
     if open:
         webbrowser.open(out.resolve().as_uri())

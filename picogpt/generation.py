@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from numbers import Real
 
@@ -349,13 +349,15 @@ def spawn_generators(seed, n):
 def begin(model, index, prompt, n_tokens, rng, stops, draft, special_tokens):
     """The sequence that continues a prompt, before the model's first pass; see `stream`."""
     ids = truncate(prompt_ids(model, prompt, special_tokens), model.config.n_ctx)
+    # no larger than the text may become: GPT-2 XL's cache of 1024 positions takes 0.6 GB
+    n_positions = min(model.config.n_ctx, len(ids) + n_tokens)
     as_text = isinstance(prompt, str)
     return Sequence(
         index=index,
         ids=ids,
         n_prompt=len(ids),
         window=[*ids],
-        cache=new_caches(model.config)[0],
+        cache=new_caches(replace(model.config, n_ctx=n_positions))[0],
         n_left=n_tokens,
         rng=rng,
         detokenize=model.encoder.decode_bytes if as_text else list,

@@ -43,9 +43,20 @@ def layer_norm(x, g, b, eps=1e-5):
     return g * (x / np.sqrt(variance + eps)) + b
 
 
-def linear(x, w, b):
-    """Matrix product and bias: `[n_tokens, n_in], [n_in, n_out], [n_out] -> [n_tokens, n_out]`."""
-    if len(x) <= 64 and w.flags.f_contiguous:  # w is stored by columns: see checkpoint/weights.py
+def in_turn(f, jobs):
+    """[f(job) for job in jobs]: what `deal` is by default; for more cores see tools/cores.py."""
+    return [f(job) for job in jobs]
+
+
+def linear(x, w, b, *, s=None, deal=in_turn):
+    """Matrix product and bias: `[n_tokens, n_in], [n_in, n_out], [n_out] -> [n_tokens, n_out]`.
+
+    With s `[n_out]`, w is int8 and the matrix that is meant is w * s: see quantization.py.
+    """
+    if s is not None:
+        y = int8_product(x, w, deal=deal)
+        y *= s  # x @ (w * s) is (x @ w) * s: a column of w has one scale
+    elif len(x) <= 64 and w.flags.f_contiguous:  # by columns: see checkpoint/weights.py
         y = (w.T @ x.T).T  # the same product, up to 1.5 times as fast
     else:
         y = x @ w
@@ -53,19 +64,14 @@ def linear(x, w, b):
     return y
 
 
-def in_turn(f, jobs):
-    """[f(job) for job in jobs]: what `deal` is by default; for more cores see tools/cores.py."""
-    return [f(job) for job in jobs]
-
-
 def ffn(x, c_fc, c_proj, *, act=gelu, deal=in_turn):
     """Every token by itself: widen, bend, narrow: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
 
     Vaswani et al. 2017, sec. 3.3, with `act` (gelu) in the place of max(0, .).
     """
-    h = linear(x, **c_fc)  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
+    h = linear(x, **c_fc, deal=deal)  # [n_tokens, n_embd] -> [n_tokens, 4*n_embd]
     h = few_rows(act, h, deal=deal)  # [n_tokens, 4*n_embd]
-    return linear(h, **c_proj)  # [n_tokens, 4*n_embd] -> [n_tokens, n_embd]
+    return linear(h, **c_proj, deal=deal)  # [n_tokens, 4*n_embd] -> [n_tokens, n_embd]
 
 
 def attention(q, k, v, mask, *, scale=None):
@@ -124,7 +130,7 @@ def mha(
     Vaswani et al. 2017, sec. 3.2.2.
     """
     # project to queries, keys and values, and give each head its columns
-    qkv = linear(x, **c_attn)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
+    qkv = linear(x, **c_attn, deal=deal)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
     thirds = qkv.reshape(len(x), 3, -1).swapaxes(0, 1)  # [3, n_tokens, n_embd]
     q, k, v = (split_heads(third, n_head) for third in thirds)  # [n_head, n_tokens, d] each
 
@@ -153,7 +159,7 @@ def mha(
 
     # join what the heads found, and project back into the residual stream
     y = np.concatenate(deal(attend, jobs))  # [n_tokens, n_embd]
-    return linear(y, **c_proj)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    return linear(y, **c_proj, deal=deal)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
 
 
 def transformer_block(
@@ -222,15 +228,17 @@ def gpt2(
 
     With last_only, for what follows each sequence: `[n_sequences, n_vocab]`. `caches` is
     `[n_sequences][n_layer]`, from `new_cache`; `scale` None or a list, one number for each block;
-    `lm_head` `[n_vocab, n_embd]` None is wte, the tied output. `deal` runs a function for each of a
-    list of jobs, in any order, as `in_turn` does. Radford et al. 2019; tied output: Press & Wolf
-    2017. Raises ValueError when a sequence is longer than wpe.
+    `lm_head` `[n_vocab, n_embd]` None is wte, the tied output; in int8 it is what `linear` takes.
+    `deal` runs a function for each of a list of jobs, in any order, as `in_turn` does. Radford et
+    al. 2019; tied output: Press & Wolf 2017. Raises ValueError when a sequence is longer than wpe.
     """
     x = hidden_states(
         inputs, wte, wpe, blocks, n_head, lengths=lengths, caches=caches, eps=eps, act=act,
         scale=scale, last_only=last_only, deal=deal,
     )  # [n_tokens] -> [n_tokens, n_embd], or [n_sequences, n_embd]
     x = layer_norm(x, **ln_f, eps=eps)
+    if isinstance(lm_head, dict):
+        return linear(x, **lm_head, deal=deal)  # [.., n_embd] -> [.., n_vocab]
     return x @ (wte if lm_head is None else lm_head).T  # [.., n_embd] -> [.., n_vocab]
 
 
@@ -312,4 +320,22 @@ def few_rows(f, x, *others, n_rows=64, deal=in_turn):
         y[rows] = f(x[rows], *(other[rows] for other in others))
 
     deal(fill, range(0, len(x), n_rows))
+    return y
+
+
+def int8_product(x, w, *, n_numbers=2**17, deal=in_turn):
+    """x @ w for an int8 w `[n_in, n_out]`, a few columns at a time: `[n_tokens, n_out]`.
+
+    The processor multiplies floats, so each number of w must become one. Widened as a whole, w
+    would go to memory as floats and come back; of so few columns that they stay in the processor's
+    cache, memory has only the bytes to hand over. `deal` runs a function for each of some jobs.
+    """
+    y = np.empty((len(x), w.shape[1]), x.dtype)
+    n_columns = max(1, n_numbers // len(w))
+
+    def fill(start):
+        columns = slice(start, start + n_columns)
+        y[:, columns] = (w[:, columns].T.astype(x.dtype) @ x.T).T
+
+    deal(fill, range(0, w.shape[1], n_columns))
     return y

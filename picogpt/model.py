@@ -1,6 +1,7 @@
 """A model as the rest of the project holds it: parameters, config, tokenizer, generation config."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from picogpt import backprop, kernels
 from picogpt.checkpoint.config import Config, load_config, save_config
 from picogpt.checkpoint.generation_config import load_generation_config
 from picogpt.checkpoint.hub import TINY_FOLDERS, resolve_model
-from picogpt.checkpoint.weights import into_memory, load_params, save_params
+from picogpt.checkpoint.weights import checkpoint_tree, into_memory, load_params, save_params
+from picogpt.quantization import dequantize, refuse_int8
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tokenizer.tokenizer_files import (
     ENCODER_FILES,
@@ -24,7 +26,9 @@ from picogpt.tools.errors import TextError, UnsupportedTokenizerError
 from picogpt.tools.files import write_text, written_together
 from picogpt.tools.tree import tree_leaves
 
-WORTH_DEALING = 2**17  # numbers in a pass's activations: for fewer, waking a thread takes longer
+# numbers in a pass's activations, or in an int8 matrix that it widens: for fewer, waking a thread
+# takes longer
+WORTH_DEALING = 2**17
 
 
 class Model(NamedTuple):
@@ -39,20 +43,31 @@ class Model(NamedTuple):
 
     def __repr__(self):
         """A line, not all the numbers: a notebook shows it."""
-        n_params = sum(w.size for w in tree_leaves(self.params)) / 1e6
-        config = self.config
-        said = f"{n_params:.1f} million parameters, {config.n_layer} blocks of {config.n_embd}"
+        config, dtype = self.config, " in int8" * self.int8
+        said = f"{self.n_params / 1e6:.1f} million parameters{dtype}"
+        said += f", {config.n_layer} blocks of {config.n_embd}"
         return f"<picogpt.Model {self.name}: {said}, {config.n_vocab} tokens>"
 
+    @property
+    def int8(self):
+        """Whether the blocks' matrices are int8, as `load(name, int8=True)` makes them."""
+        return any("s" in block["mlp"]["c_fc"] for block in self.params["blocks"][:1])
 
-def load(name=None, models_dir=None, *, needs_text=False):
+    @property
+    def n_params(self):
+        """How many parameters the model has; int8's scales are none."""
+        return sum(math.prod(shape) for _, shape in tree_leaves(checkpoint_tree(self.config)))
+
+
+def load(name=None, models_dir=None, *, needs_text=False, int8=False):
     """Load a model: 124M, 355M, 774M, 1558M, tiny, a folder, or a hub id like owner/name.
 
     None is 124M where it can be had, else tiny. A model whose tokenizer is missing or no byte-level
     BPE like GPT-2's (proteins, music, letters) has encoder None, and takes and gives token ids;
-    with needs_text it is refused, before its weights are fetched or read. Raises DownloadError
-    where it can't be found or fetched, CheckpointError where its files can't be used, UsageError
-    for what is no model's name.
+    with needs_text it is refused, before its weights are fetched or read. With int8 the blocks'
+    matrices take a quarter of the memory, and the model writes but can't be trained or saved: see
+    quantization.py. Raises DownloadError where it can't be found or fetched, CheckpointError where
+    its files can't be used, UsageError for what is no model's name.
     """
     folder = resolve_model(name, models_dir, load_encoder if needs_text else None)
     if name is None:
@@ -65,7 +80,7 @@ def load(name=None, models_dir=None, *, needs_text=False):
         if needs_text:
             raise
         encoder = None
-    params = load_params(folder, config)
+    params = load_params(folder, config, int8)
     # Linux's malloc gives large arrays back to the system, which clears every page it hands out
     # again, until it has seen 31 MB freed; then it keeps some: a prompt is read an eighth faster
     np.empty(31 * 2**20, np.uint8)
@@ -79,8 +94,10 @@ def save(model, folder, dtype=np.float32):
     """Write a folder that `load`, GPT2LMHeadModel and GPT2TokenizerFast read; float16 halves it.
 
     Its files appear together, and take the place of another model's. Raises OutputError where they
-    can't be written, FolderInUseError while another process writes to the folder.
+    can't be written, FolderInUseError while another process writes to the folder, UsageError for a
+    model in int8.
     """
+    refuse_int8(model.params, "saved: a checkpoint would hold the rounded weights as if exact")
     folder = Path(folder).expanduser()
     config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
     if model.folder and model.folder.resolve() == folder.resolve():
@@ -138,7 +155,9 @@ def logits(model, ids, lengths=None, caches=None, last_only=False):
     that don't add up or a sequence longer than n_ctx.
     """
     ids = check_ids(ids, model.config)
-    deal = deal_to_cores if len(ids) * model.config.n_embd >= WORTH_DEALING else kernels.in_turn
+    n_embd = model.config.n_embd
+    worth = max(len(ids), n_embd * model.int8) * n_embd >= WORTH_DEALING
+    deal = deal_to_cores if worth else kernels.in_turn
     return kernels.gpt2(
         ids, **model.params, **model.config.kernel_options, lengths=lengths, caches=caches,
         last_only=last_only, deal=deal,
@@ -154,8 +173,10 @@ def loss_and_gradients(
     the scored ones, and 0 where there is none. The gradients come as a tree like the parameters;
     with first_trained_block k > 0 the embeddings, a head tied to them and the blocks below k are
     frozen: {} stands in their places. Dropout, in trained blocks, needs rng, a numpy Generator.
-    Raises TextError for ids or targets outside the vocabulary, ValueError for what else can't be.
+    Raises TextError for ids or targets outside the vocabulary, UsageError for a model in int8,
+    ValueError for what else can't be.
     """
+    refuse_int8(model.params)
     ids, targets, n_layer = check_ids(ids, model.config), np.asarray(targets), model.config.n_layer
     if targets.shape != ids.shape:
         raise ValueError(f"targets of shape {targets.shape} don't fit {len(ids)} ids: one for each")
@@ -230,4 +251,5 @@ def edited(array, new, name):
 
 def output_matrix(params):
     """What turns activations into logits `[n_vocab, n_embd]`: lm_head, or wte where it is tied."""
-    return params.get("lm_head", params["wte"])
+    head = params.get("lm_head", params["wte"])
+    return dequantize(head["w"], head["s"]).T if isinstance(head, dict) else head

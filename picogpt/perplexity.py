@@ -15,6 +15,7 @@ def main(
     model_size: str | None = None,
     models_dir: str | None = None,
     no_special_tokens: bool = False,
+    int8: bool = False,
 ):
     """Print a model's perplexity per token and bits per byte on a text file.
 
@@ -27,6 +28,7 @@ def main(
         models_dir: where models are kept.
         no_special_tokens: read <|endoftext|> in the file as plain text; without this it is the
             token that ends a text.
+        int8: hold the large matrices as whole numbers of one byte.
     """
     from tqdm import tqdm
 
@@ -34,7 +36,7 @@ def main(
         raise DataError(f"{file} is no file: name a text file in UTF-8")
     if next(read_chunks(file, 2**14), "") == "":
         raise DataError(f"{file} is empty: there is nothing to predict")
-    model = load(model_size, models_dir, needs_text=True)
+    model = load(model_size, models_dir, needs_text=True, int8=int8)
     n_bytes = 0  # of the text: a byte-order mark is none of it
     with tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None) as bar:
 
@@ -46,7 +48,7 @@ def main(
                 bar.update(len(text.encode()))
 
         loss, n_tokens = text_loss(model, chunks(), not no_special_tokens)
-    print(f"{file.name} by {model.name}: {n_tokens:,} tokens, {n_bytes:,} bytes")
+    print(f"{file.name} by {model.name}{' in int8' * int8}: {n_tokens:,} tokens, {n_bytes:,} bytes")
     print(f"perplexity per token {perplexity_of(loss, n_tokens):.4f}")
     print(f"bits per byte {bits_per_byte(loss, n_bytes):.4f}")
 

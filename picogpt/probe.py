@@ -85,7 +85,7 @@ class Job(NamedTuple):
         return usual.with_values(epochs=self.epochs, batch_size=self.batch_size, lr=self.lr)
 
 
-def print_prediction(job, text, model_size, models_dir):
+def print_prediction(job, text, model_size, models_dir, int8):
     """Print how likely each class is for a text, by the head that was saved before."""
     task, sentences = TASKS[job.task], text.split("|||")
     if not job.head_path.exists():
@@ -96,9 +96,12 @@ def print_prediction(job, text, model_size, models_dir):
         raise UsageError(f"--predict uses {job.place}, trained before: leave --model_size out")
     head, facts = load_head(job.head_path, job.task, len(task.classes))
     trained_on = facts["model"] if job.mode == "linear" else job.place
-    model = load(model_size or trained_on, models_dir, needs_text=True)
+    model = load(model_size or trained_on, models_dir, needs_text=True, int8=int8)
     if fingerprint(model.params) != facts["checkpoint"]:
-        raise CheckpointError(f"{job.head_path} belongs to another model, that of {facts['model']}")
+        raise CheckpointError(
+            f"{job.head_path} belongs to another model, that of {facts['model']}, or was trained "
+            f"{'without' if int8 else 'with'} --int8"
+        )
     print(f"by {job.label}, trained on {facts['trained_on']}", file=sys.stderr)
     ids = encode_texts(model, [task_text(sentences, facts["course"])])
     logits = linear(features(model, ids, facts["layer"], facts["pool"]), **head)
@@ -256,6 +259,7 @@ def main(
     predict: str | None = None,
     model_size: str | None = None,
     models_dir: str | None = None,
+    int8: bool = False,
 ):
     """Train a classifier on a task of CS 224N's project, and say how well it does.
 
@@ -281,6 +285,7 @@ def main(
         predict: classify this text by the head trained before; of quora two, with ||| between.
         model_size: 124M, 355M, 774M, 1558M, tiny, a folder or a hub id; without it 124M, or tiny.
         models_dir: where models are kept.
+        int8: hold the model's large matrices as whole numbers of one byte; with --mode linear.
     """
     at_least(0, seed=seed, layer=layer, lr=lr)
     at_least(1, epochs=epochs, batch_size=batch_size, workers=workers, top_k_layers=top_k_layers)
@@ -289,17 +294,20 @@ def main(
         raise UsageError("--head cloze is for quora, whose answer comes after the last token")
     if layer is not None and (mode != "linear" or course or cloze):
         raise UsageError("--layer goes with --mode linear, the honest recipe and a softmax head")
+    if int8 and mode != "linear":
+        raise UsageError("--int8 goes with --mode linear: a model in int8 can't be trained")
     seed = (11711 if course else 0) if seed is None else seed
     job = Job(
         task, mode, top_k_layers, course, cloze, pool, layer, epochs, batch_size, lr, seed, out
     )
     if predict is not None:
-        return print_prediction(job, predict, model_size, models_dir)
-    model = load(model_size, models_dir, needs_text=True)
+        return print_prediction(job, predict, model_size, models_dir, int8)
+    model = load(model_size, models_dir, needs_text=True, int8=int8)
     if max(layer or 0, top_k_layers * (mode == "top")) > model.config.n_layer:
         raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
     data, examples = load_task(task, data)
-    print(f"{task} by {model.name}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
+    by = f"{model.name}{' in int8' * int8}, {job.label}"
+    print(f"{task} by {by}, {recipe} recipe, seed {seed}, data in {data}")
     keep = features_folder(cache_dir)
     with (
         locked(job.place),

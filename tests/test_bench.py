@@ -10,20 +10,34 @@ from picogpt.tools.cli import call
 from picogpt.tools.tree import tree_leaves
 
 
+def figures(row):
+    """The numbers in a row of the table, percentages as they stand."""
+    return [float(n.rstrip("%").replace(",", "")) for n in row[24:].split()]
+
+
 def test_the_table_names_the_model_and_has_a_row_for_every_run(tmp_path, capsys):
     folder = str(small_folder(tmp_path))
     assert call(bench.main, ["--model_size", folder, "--rounds", "1"]) == 0
     title, numpy, header, *rows = capsys.readouterr().out.splitlines()
-    assert title.startswith(f"{tmp_path.name}: 0.0 million parameters")
+    assert title.startswith(f"{tmp_path.name}: 0.0 million parameters, float32, on")
     assert np.__version__ in numpy
-    assert header.split() == ["tokens", "per", "second", "model", "products"]
-    names = [row[:24].strip() for row in rows]
+    assert header.split() == ["tokens", "per", "second", "model", "products", "reading"]
     runs = ["prefill, 32 tokens", "decode after 10 tokens", "decode after 24 tokens"]
-    assert names == [*runs, "decode, 8 at once"]
-    for row in rows:
-        speed, limit, share = (float(n.rstrip("%").replace(",", "")) for n in row[24:].split())
-        assert speed > 0 and limit > 0
-        assert share == pytest.approx(100 * speed / limit, rel=0.02, abs=0.6)
+    runs.append("decode, 8 at once")
+    assert [row[:24].strip() for row in rows[:4]] == runs
+    for row in rows[:4]:
+        speed, *limits = figures(row)
+        for limit, share in (limits[:2], limits[2:]):
+            assert speed > 0 and limit > 0
+            assert share == pytest.approx(100 * speed / limit, rel=0.02, abs=0.6)
+    assert rows[4].split()[3:] == ["drafting", "without", "tokens", "a", "pass"]
+    drafting = ["a text that repeats", "a text that doesn't"]
+    assert [row[:24].strip() for row in rows[5:7]] == drafting
+    for row in rows[5:7]:
+        drafted, plain, share, per_pass = figures(row)
+        assert share == pytest.approx(100 * drafted / plain, rel=0.02, abs=0.6)
+        assert per_pass >= 1
+    assert [row.partition(":")[0] for row in rows[8:]] == [*runs[:2], runs[3], *drafting]
 
 
 @pytest.mark.parametrize("tied", [True, False])

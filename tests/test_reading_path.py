@@ -49,8 +49,8 @@ def test_every_kernel_and_every_derivative_is_on_the_path():
     for module in (kernels, gradients):
         own = {name for name, f in vars(module).items()
                if callable(f) and f.__module__ == module.__name__}  # fmt: skip
-        helpers = {"few_rows", "in_turn", "last_rows", "new_cache", "dropout_mask", "drop",
-                   "block_forward", "dense_backward", "norm_backward"}  # fmt: skip
+        helpers = {"few_rows", "in_turn", "int8_product", "last_rows", "new_cache", "dropout_mask",
+                   "drop", "block_forward", "dense_backward", "norm_backward"}  # fmt: skip
         assert own - helpers <= linked
 
 

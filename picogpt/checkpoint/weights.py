@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from picogpt.quantization import quantized, quantized_head
 from picogpt.tools.errors import CheckpointError
 from picogpt.tools.files import read_json, unreadable, write_arrays
 from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
@@ -67,8 +68,11 @@ def largest_file(config):
     return 8 * (config.n_layer * (block + config.n_ctx**2) + rest) + LONGEST_HEADER
 
 
-def load_params(folder, config):
+def load_params(folder, config, int8=False):
     """Read a model folder's weights as float32 into the parameter dict.
+
+    With int8 the blocks' matrices, and an `lm_head`, become what quantization.py says, block by
+    block while they are read: the float32 model is never in memory as a whole.
 
     Aligned float32 data are memory-mapped, copy on write; others, and the large matrices that are
     laid out anew, are read once into memory of their own. There is an `lm_head` where the config
@@ -88,15 +92,23 @@ def load_params(folder, config):
             raise CheckpointError(
                 f"{folder}: tensor {name} is {list(found)}, config.json asks for {list(shape)}"
             )
-        return read(columns=name.startswith("h.") and len(shape) == 2 and math.prod(shape) >= LARGE)
+        is_matrix = name.startswith("h.") and len(shape) == 2
+        return read(columns=is_matrix and (int8 or math.prod(shape) >= LARGE))
+
+    def take_all(tree):
+        return tree_map(take, tree)
 
     tied = config.tie_word_embeddings
     if tied and "lm_head.weight" in tensors:
         tensors.setdefault("wte.weight", tensors["lm_head.weight"])  # one of the names may do
         config = replace(config, tie_word_embeddings=False)
-    params = tree_map(take, checkpoint_tree(config))
+    tree = checkpoint_tree(config)
+    blocks = [quantized(take_all(block)) if int8 else take_all(block) for block in tree["blocks"]]
+    params = {name: blocks if name == "blocks" else take_all(tree[name]) for name in tree}
     if tied and "lm_head" in params and np.array_equal(params["wte"], params["lm_head"]):
         del params["lm_head"]
+    if int8 and "lm_head" in params:
+        params["lm_head"] = quantized_head(params["lm_head"])
     return params
 
 

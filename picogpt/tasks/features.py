@@ -75,15 +75,15 @@ def activations(model, sequences, layer, pool):
     return x if pool == "tokens" else pooled(x, lengths, pool)
 
 
-def remote_activations(folder, checkpoint, sequences, layer, pool):
+def remote_activations(folder, int8, checkpoint, sequences, layer, pool):
     """`activations` in a worker, which loads the model once, from a folder that it can read."""
-    return activations(load_once(folder, checkpoint), sequences, layer, pool)
+    return activations(load_once(folder, int8, checkpoint), sequences, layer, pool)
 
 
 @lru_cache(1)
-def load_once(folder, checkpoint):
+def load_once(folder, int8, checkpoint):
     """The model in a folder; CheckpointError where it is another one than `checkpoint` says."""
-    model = load(folder)
+    model = load(folder, int8=int8)
     if fingerprint(model.params) != checkpoint:
         raise CheckpointError(f"{folder} holds another model than the one that is asked for")
     return model
@@ -167,13 +167,13 @@ def compute_batches(model, sequences, batches, layer, pool, cache, executor, fol
 
 
 def remote_source(model, folder):
-    """What tells a worker which model to load: its folder, and the fingerprint of its weights."""
+    """What tells a worker which model to load: its folder, int8 or not, and its fingerprint."""
     if folder is None and model.folder is None:
         said = "features(executor=...) needs folder=..., from which its workers load the model"
         raise UsageError(said)
     if folder is None:
         folder = Path(model.folder).absolute()
-    return str(folder), fingerprint(model.params)
+    return str(folder), model.int8, fingerprint(model.params)
 
 
 def fingerprint(*trees):

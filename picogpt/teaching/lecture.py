@@ -8,6 +8,7 @@ import re
 import numpy as np
 
 from picogpt.kernels import layer_norm
+from picogpt.quantization import dequantized
 from picogpt.reference import attention, linear, softmax
 
 SENTENCES = (
@@ -69,7 +70,8 @@ def cross_example(model, activations, block, head):
         layer_norm(seen[f"blocks.{block}.x"], **params["ln_1"], eps=config.layer_norm_epsilon)
         for seen in activations
     )
-    w, b = (np.split(params["attn"]["c_attn"][name], 3, axis=-1) for name in ("w", "b"))
+    c_attn = dequantized(params["attn"]["c_attn"])
+    w, b = (np.split(c_attn[name], 3, axis=-1) for name in ("w", "b"))
     d = config.n_embd // config.n_head
     columns = slice(head * d, (head + 1) * d)
     parts = [{"w": w[i][:, columns], "b": b[i][columns]} for i in range(3)]  # query, key, value

@@ -15,13 +15,15 @@ from picogpt import kernels, reference
 def by_reference(name, arguments):
     """Call reference.py's function in the place of a kernel; `arguments` are the kernel's own.
 
-    Raises NotImplementedError for what the lecture's functions can't do: batches and caches.
+    Raises NotImplementedError for what the lecture's functions can't do: batches, caches, int8.
     """
     if len(arguments.get("lengths") or [0]) > 1 or arguments.get("caches") is not None:
         raise NotImplementedError(
             "batches and caches are another part of the exercises, kernels: "
             "python -m picogpt.reference writes on without them"
         )
+    if arguments.get("s") is not None or isinstance(arguments.get("lm_head"), dict):
+        raise NotImplementedError("the lecture's functions take no int8: leave out --int8")
     parameters = inspect.signature(getattr(kernels, name)).parameters.values()
     given = [arguments[p.name] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     function = getattr(reference, name)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from picogpt.generation import prompt_ids
+from picogpt.quantization import refuse_int8
 from picogpt.teaching.lecture import SENTENCES
 from picogpt.tools.errors import TextError
 
@@ -37,7 +38,9 @@ class Request:
         return ids
 
     def check(self, model, ids):
-        """Raise Refused for what this model can't do."""
+        """Raise Refused for what this model can't do, UsageError for learning with int8 weights."""
+        if self.learn:
+            refuse_int8(model.params)
         config, n_tokens = model.config, sum(map(len, ids))
         limit = min(N_TOKENS, config.n_ctx)
         if n_tokens > limit:

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from picogpt.optim import new_state
+from picogpt.quantization import refuse_int8
 from picogpt.tools.errors import CheckpointError, NotFiniteError
 from picogpt.tools.tree import tree_leaves, tree_map
 from picogpt.training.parallel import summed_over_threads
@@ -23,10 +24,11 @@ class Progress:
 
     `params` is the tree that is trained, in place; `state` the optimizer's moments; `best` a copy
     of the parameters that had the highest score so far. `notes` are the caller's own, of what JSON
-    can hold.
+    can hold. Raises UsageError for weights in int8.
     """
 
     def __init__(self, params, notes=None):
+        refuse_int8(params)
         self.params = params
         self.state = new_state(params)
         self.best = tree_map(np.copy, params)
