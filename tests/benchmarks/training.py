@@ -65,7 +65,7 @@ class Ours:
 
     def __call__(self):
         loss, grads = backprop.loss_and_gradients(
-            self.params, self.ids, self.targets, CONFIG.n_head, lengths=LENGTHS,
+            self.params, self.ids, self.targets, CONFIG, lengths=LENGTHS,
             first_trained_block=self.first, hidden=self.hidden,
         )  # fmt: skip
         if self.first:
