@@ -69,7 +69,7 @@ def softmax_cross_entropy_in_place(logits, targets, n_rows=16):
 def embedding_backward(dx, index, dtable):
     """Add row t of dx `[n_tokens, n_embd]` to row index[t] of dtable `[n_rows, n_embd]`, in place.
 
-    The tokens are sorted first, so that each row's gradients can be summed in one piece.
+    The tokens are sorted first, so that each row's gradients are neighbours and one call sums them.
     """
     order = np.argsort(index, kind="stable")
     rows, starts = np.unique(index[order], return_index=True)

@@ -2,7 +2,7 @@
 
 FOLDER gets a copy of this package in which the functions of one part say "your code here". The test
 of each holds golden numbers, and those of the mistakes in mistakes.json: whoever makes one is told
-which. Filled in, the copy is a GPT-2 of one's own. The pieces are in teaching/.
+which. Filled in, the copy is a GPT-2 of one's own. Its parts are in teaching/.
 """
 
 from pathlib import Path

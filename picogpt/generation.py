@@ -231,8 +231,8 @@ class Sequence:
     drafter: Drafter | None  # None where nothing is to be drafted
 
 
-def decode(model, sequences, sampling, processing, tally):
-    """The decode loop: yield (index, chunk of text or list of ids) while the sequences grow.
+def decode_loop(model, sequences, sampling, processing, tally):
+    """Token by token: yield (index, chunk of text or list of ids) while the sequences grow.
 
     Each turn is one pass of the model over what is new in every sequence, and over drafts of what
     may follow. `sampling` are keyword arguments of `distribution`, `processing` those of
@@ -332,7 +332,7 @@ def stream(
         begin(model, index, prompt, n_tokens, rng, stops, draft, special_tokens)
         for index, (prompt, rng) in enumerate(zip(prompts, rngs))
     ]
-    return decode(model, sequences if n_tokens else [], sampling, processing, tally or Tally())
+    return decode_loop(model, sequences if n_tokens else [], sampling, processing, tally or Tally())
 
 
 def spawn_generators(seed, n):

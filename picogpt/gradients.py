@@ -95,7 +95,10 @@ def drop(x, mask):
 
 
 def attention_forward(q, k, v, scale, hook, dropped):
-    """`kernels.attention` of one whole sequence, step by step, every step handed to the hook."""
+    """`kernels.attention` of one whole sequence, step by step, every step handed to the hook.
+
+    q, k, v `[n_head, n, d]` -> `[n_head, n, d]`; `scale` and `dropped` as in attention_backward.
+    """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = hook("scores", q @ k.swapaxes(-1, -2))  # [n_head, n, d] @ [.., d, n] -> [.., n, n]
     scaled = hook("scaled", scores * scale)
@@ -148,6 +151,7 @@ def block_backward(
 ):
     """From a block's dy and the activations of its forward pass: dx and its parameters' gradients.
 
+    dy and dx are `[n_tokens, n_embd]`; activations is {name: array} as block_forward names them.
     Read block_forward from its last line to its first. A residual connection, y = x + f(x), sends
     dy both ways: dx = dy + what comes back through f.
     """

@@ -15,10 +15,11 @@ def penalize_repetition(logits, ids, penalty):
     A positive logit is divided by the penalty and a negative one multiplied, so that both sink.
     Keskar et al. 2019, "CTRL", sec. 4.1, where all are divided; transformers corrected that.
     """
-    seen = np.unique(ids)
-    seen = seen[seen < len(logits)]
+    present = np.unique(ids)
+    present = present[present < len(logits)]
+    old = logits[present]
     logits = logits.copy()
-    logits[seen] = np.where(logits[seen] < 0, logits[seen] * penalty, logits[seen] / penalty)
+    logits[present] = np.where(old < 0, old * penalty, old / penalty)
     return logits
 
 

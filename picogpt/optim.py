@@ -70,13 +70,13 @@ def update_each(each, update, grads, *trees):
 def split_for_muon(grads):
     """Two trees, with {} for what the other has: the blocks' matrices, and the rest for AdamW."""
 
-    def part(muons):
-        def leaf(path, g):
-            return g if (path.startswith("blocks.") and path.endswith(".w")) == muons else {}
+    def is_for_muon(path):
+        return path.startswith("blocks.") and path.endswith(".w")
 
-        return tree_map(leaf, tree_paths(grads), grads)
-
-    return part(True), part(False)
+    paths = tree_paths(grads)
+    matrices = tree_map(lambda path, g: g if is_for_muon(path) else {}, paths, grads)
+    others = tree_map(lambda path, g: {} if is_for_muon(path) else g, paths, grads)
+    return matrices, others
 
 
 def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, each=map):

@@ -84,10 +84,10 @@ def load_config(folder):
     names = {HUGGING_FACE_NAMES.get(field.name, field.name): field.name for field in fields(Config)}
     names |= OTHER_NAMES
     known = {name: values[key] for key, name in names.items() if key in values}
-    return check(Config(**known), values, path)
+    return check_config(Config(**known), values, path)
 
 
-def check(config, values, path):
+def check_config(config, values, path):
     """Give back config, or raise CheckpointError for what this project can't run."""
 
     def require(fits, name, wanted):

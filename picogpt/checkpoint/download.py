@@ -205,14 +205,15 @@ def receive(url, path, token, largest):
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
     with answer("GET", url, headers) as response:
-        said = {} if "Content-Encoding" in response.headers else response.headers
+        answered = {} if "Content-Encoding" in response.headers else response.headers
         goes_on = start and response.status_code == 206
-        if response.status_code == 416 or (goes_on and said.get("ETag") != etag):
+        if response.status_code == 416 or (goes_on and answered.get("ETag") != etag):
             part.unlink(missing_ok=True)
-            raise requests.ConnectionError("a piece of another version")
+            raise requests.ConnectionError("a part of another version")
         response.raise_for_status()
         if not goes_on:  # all of it, perhaps of another version
-            etag = re.search(r'^("[^"]{1,64}")?', said.get("ETag", ""))[0]  # a weak one won't do
+            # a weak ETag (W/"...") won't do: two versions may have the same one
+            etag = re.search(r'^("[^"]{1,64}")?', answered.get("ETag", ""))[0]
             start, part = 0, path.with_name(f"{path.name}@{quote(etag, '')}.part")
         size, sha256 = expectations(url, response, start, largest)
         try:

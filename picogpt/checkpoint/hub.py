@@ -119,8 +119,8 @@ def hugging_face_cache():
     """Where huggingface_hub keeps what it fetches: the variables that it reads, in its order."""
 
     def place(variable, default):
-        said = os.environ.get(variable) or default
-        return os.path.expandvars(os.path.expanduser(said))  # noqa: PTH111 - $VAR may follow ~
+        value = os.environ.get(variable) or default
+        return os.path.expandvars(os.path.expanduser(value))  # noqa: PTH111 - $VAR may follow ~
 
     home = place("HF_HOME", place("XDG_CACHE_HOME", "~/.cache") + "/huggingface")
     return Path(place("HF_HUB_CACHE", place("HUGGINGFACE_HUB_CACHE", f"{home}/hub")))
@@ -139,8 +139,8 @@ def is_complete(folder, needs_tokenizer=True):
 def forbidden_by():
     """The variable in which the user forbids requests, as huggingface_hub reads it, else None."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if said := os.environ.get(name):  # the first that says something counts
-            return name if said.upper() in ("1", "ON", "YES", "TRUE") else None
+        if value := os.environ.get(name):  # the first that is set counts
+            return name if value.upper() in ("1", "ON", "YES", "TRUE") else None
     return None
 
 

@@ -115,17 +115,17 @@ def features(model, sequences, layer=None, pool="last", *, keep=None, executor=N
     batches = pack(lengths)
     cache = None
     if keep is not None:
-        said = repr((model.config, layer, pool, N_TOKENS)).encode()
-        name = fingerprint(said, lengths, np.concatenate(sequences), model.params)
+        request = repr((model.config, layer, pool, N_TOKENS)).encode()
+        name = fingerprint(request, lengths, np.concatenate(sequences), model.params)
         cache = FeatureCache(keep, name)
     done = compute_batches(model, sequences, batches, layer, pool, cache, executor, folder)
     places = np.argsort(np.concatenate(batches))
     if pool != "tokens":
         return np.concatenate(done)[places]
-    rows = []
+    sequence_rows = []
     for array, batch in zip(done, batches):
-        rows += [array[piece] for piece in split_by_lengths(lengths[batch], len(array))]
-    return [rows[place] for place in places]
+        sequence_rows += [array[rows] for rows in split_by_lengths(lengths[batch], len(array))]
+    return [sequence_rows[place] for place in places]
 
 
 def check_request(model, sequences, layer, pool):

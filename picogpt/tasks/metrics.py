@@ -33,9 +33,10 @@ def macro_f1(labels, predictions):
     f1_score(average="macro").
     """
     counts = confusion(labels, predictions, 1 + max(*labels, *predictions))
-    hits, said_or_true = counts.diagonal(), counts.sum(axis=0) + counts.sum(axis=1)
-    present = said_or_true > 0
-    return float(np.mean(2 * hits[present] / said_or_true[present]))
+    hits = counts.diagonal()
+    predicted_and_true = counts.sum(axis=0) + counts.sum(axis=1)  # 2 hits + both kinds of misses
+    present = predicted_and_true > 0
+    return float(np.mean(2 * hits[present] / predicted_and_true[present]))
 
 
 def predicted_classes(logits):
@@ -70,10 +71,10 @@ def chrf(hypotheses, references):
     for n in range(1, CHRF_ORDER + 1):
         matched = n_hypothesis = n_reference = 0
         for hypothesis, reference in zip(hypotheses, references, strict=True):
-            said, true = char_ngrams(hypothesis, n), char_ngrams(reference, n)
-            matched += (said & true).total()
-            n_hypothesis += said.total() if true else 0
-            n_reference += true.total()
+            written, wanted = char_ngrams(hypothesis, n), char_ngrams(reference, n)
+            matched += (written & wanted).total()
+            n_hypothesis += written.total() if wanted else 0
+            n_reference += wanted.total()
         if n_hypothesis and n_reference:
             precisions.append(matched / n_hypothesis)
             recalls.append(matched / n_reference)

@@ -66,14 +66,15 @@ def known_mistakes(found, calls, wrong):
     A mistake that should have shown in a call that went right counts against itself.
     """
     marks = [fingerprints(outcome) for outcome in found]
-    scores = {}  # {(hint, which of its ways): calls explained, less calls where it should show}
+    explained = {}  # {(hint, which of its ways): for each call where it shows, does it explain it?}
     for i, call in enumerate(calls):
         for hint, ways in call.mistakes.items():
             for way, wanted in enumerate(ways):
                 if wanted is not None:
-                    explained = i in wrong and matches(marks[i], wanted)
-                    scores.setdefault((hint, way), []).append(explained)
-    scores = {key: 2 * sum(said) - len(said) for key, said in scores.items() if any(said)}
+                    explains = i in wrong and matches(marks[i], wanted)
+                    explained.setdefault((hint, way), []).append(explains)
+    # calls that it explains, less those that it should explain and doesn't
+    scores = {way: 2 * sum(fits) - len(fits) for way, fits in explained.items() if any(fits)}
     return [max(scores, key=scores.get)[0]] if scores else []
 
 

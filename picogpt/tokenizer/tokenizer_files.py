@@ -72,14 +72,14 @@ def read_object(path, default):
     """The object in a JSON file, or the default where there is no such file."""
     if not path.exists():
         return default
-    said = json.loads(path.read_bytes())
-    if not isinstance(said, dict):
+    values = json.loads(path.read_bytes())
+    if not isinstance(values, dict):
         raise TypeError(f"{path} holds no object")
-    return said
+    return values
 
 
 def read_vocabulary(folder, whole):
-    """Vocabulary and merges of the folder, whose tokenizer.json says `whole`, checked."""
+    """Vocabulary and merges of the folder, checked; `whole` is what its tokenizer.json holds."""
     missing = [name for name in ("vocab.json", "merges.txt") if not (folder / name).exists()]
     if missing and whole is None:
         needed = "a GPT-2 tokenizer is vocab.json and merges.txt, or tokenizer.json"
@@ -151,10 +151,10 @@ def read_added(path, config):
     if path.name == "tokenizer_config.json":
         added = config.get("added_tokens_decoder", {})
         return [token | {"id": int(id)} for id, token in added.items()]
-    said = read_object(path, {})
+    values = read_object(path, {})
     if path.name == "tokenizer.json":
-        return said["added_tokens"]
-    return [{"content": content, "id": id} for content, id in said.items()]
+        return values["added_tokens"]
+    return [{"content": content, "id": id} for content, id in values.items()]
 
 
 def read_roles(folder, config):
@@ -189,12 +189,13 @@ def added_tokens(added, in_roles, vocab):
     """
     next_id = max([*vocab.values(), *(token["id"] for token in added.values())]) + 1
     tokens = []
-    for content, said in (in_roles | added).items():
-        id = vocab.get(content, said.get("id"))
+    for content, token in (in_roles | added).items():
+        id = vocab.get(content, token.get("id"))
         if id is None:
-            id, next_id = next_id, next_id + 1
-        special = content in in_roles or bool(said.get("special"))
-        flags = {name: bool(said[name]) for name in FLAGS if name in said}
+            id = next_id
+            next_id += 1
+        special = content in in_roles or bool(token.get("special"))
+        flags = {name: bool(token[name]) for name in FLAGS if name in token}
         flags = {"normalized": not special} | flags | {"special": special}
         tokens.append(AddedToken(content, id, **flags))
     return tokens

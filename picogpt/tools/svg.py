@@ -63,7 +63,7 @@ def draw_curve(places, i):
 
 
 def legend_entry(x, y, name, i):
-    """The i-th curve's name, beside a piece of its line."""
+    """The i-th curve's name, beside a short part of its line."""
     line = f'<path d="M{x:.1f} {y - 4:.1f}h28" {curve_style(i)}/>'
     return [line, text(x + 36, y, name, "start", fill=COLOURS[i % len(COLOURS)])]
 

@@ -44,7 +44,8 @@ def find_files(patterns):
 
 def split_names(names):
     """The names between commas; one in the name of a file or folder that is there parts nothing."""
-    parts, found = names.split(","), []
+    parts = names.split(",")
+    found = []
     while parts:
         n_parts = len(parts)  # of the longest name that is there, else one
         while n_parts > 1 and not Path(",".join(parts[:n_parts])).exists():
@@ -114,19 +115,19 @@ def encode_files(encoder, files, path, special_tokens=True):
     """
     from tqdm import tqdm
 
-    if (ids := kept_ids(path)) is not None:
+    if (ids := load_ids(path)) is not None:
         return ids
     dtype = np.uint16 if encoder.n_vocab <= 2**16 else np.uint32
     start = [] if encoder.end_of_text is None else [encoder.end_of_text]
-    pieces = []
+    arrays = []
     for file in tqdm(files, "encoding", unit="file", disable=None):
-        pieces.append(np.array(start, dtype))
+        arrays.append(np.array(start, dtype))
         chunks = read_chunks(file, encoder=encoder)
         for ids in encoder.encode_chunks(chunks, special_tokens):
-            pieces.append(np.array(ids, dtype))
+            arrays.append(np.array(ids, dtype))
     with written_beside(path) as partial:
         with partial.open("wb") as file:
-            np.save(file, np.concatenate(pieces))
+            np.save(file, np.concatenate(arrays))
         with partial.open("r+b") as file:
             crc = zlib.crc32(np.memmap(file, mode="r"))
             file.seek(0, os.SEEK_END)
@@ -134,7 +135,7 @@ def encode_files(encoder, files, path, special_tokens=True):
     return np.load(path, mmap_mode="r")
 
 
-def kept_ids(path):
+def load_ids(path):
     """The ids in a file that encode_files wrote; None where it is missing or damaged."""
     with suppress(OSError, ValueError):
         data = np.memmap(path, mode="r")

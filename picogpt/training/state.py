@@ -66,13 +66,13 @@ def read_state(path, with_arrays):
 
     try:
         with safe_open(path, "numpy") as file:
-            said = file.metadata()
-            if said["tree_crc32"] != checksum(said["tree"]):
+            metadata = file.metadata()
+            if metadata["tree_crc32"] != checksum(metadata["tree"]):
                 raise ValueError("its checksum is wrong")
-            names, meta = json.loads(said["tree"])
+            names, meta = json.loads(metadata["tree"])
             found = file.keys() if with_arrays else []
             arrays = {name: file.get_tensor(name) for name in found}
-        if with_arrays and said["arrays_crc32"] != checksum(said["tree"], arrays):
+        if with_arrays and metadata["arrays_crc32"] != checksum(metadata["tree"], arrays):
             raise ValueError("its checksum is wrong")
         return names, meta, arrays
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
