@@ -16,6 +16,9 @@ from importlib import import_module
 
 from picogpt.generation import generate, generate_batch
 from picogpt.model import Model, load, logits, loss_and_gradients, new_caches, save, trace
+from picogpt.tools.accelerate import ignore_spurious_warnings
+
+ignore_spurious_warnings()
 
 __version__ = "2.0.0"
 

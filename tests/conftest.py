@@ -1,10 +1,17 @@
-"""For all tests: files are not brought to the disk, which would take most of the tests' time."""
+"""For all tests: no waiting for the disk, and none for what macOS says in vain."""
 
 import os
 
 import pytest
 
+from picogpt.tools.accelerate import ignore_spurious_warnings
+
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def no_spurious_warnings():  # pytest has put its own filters before the package's
+    ignore_spurious_warnings()

@@ -18,6 +18,7 @@ from keyword import iskeyword
 from types import NoneType
 from typing import get_args
 
+from picogpt.tools.accelerate import ignore_spurious_warnings
 from picogpt.tools.errors import PicoGPTError, TextError, UsageError
 from picogpt.tools.interrupts import exit_on_interrupt, on_interrupt
 
@@ -35,6 +36,7 @@ def run(command, argv=None):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console of cp949 can't show every character
+    ignore_spurious_warnings("__main__")  # the command's own module, as Python calls it
     code = call(command, sys.argv[1:] if argv is None else argv)
     exit_on_interrupt()
     try:
