@@ -253,7 +253,8 @@ def decode_loop(model, sequences, sampling, processing, tally):
         chunks = []
         for sequence, draft, rows in zip(sequences, drafts, logits):
             chunks += write(model, sequence, draft, rows, sampling, processing)
-        tally.count(new if is_prefill else [], len(chunks), time.perf_counter() - started)
+        seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
+        tally.count(new if is_prefill else [], len(chunks), seconds)
         yield from ((index, chunk) for index, chunk in chunks if chunk)
         sequences = [sequence for sequence in sequences if not sequence.output.done]
 

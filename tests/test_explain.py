@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import small_config, small_encoder, small_folder, small_model
+from systems import PYTHON_PATH
 
 import picogpt
 from picogpt import Model, kernels
@@ -292,7 +293,7 @@ def test_as_a_process(tmp_path):
     code = "import runpy, sys; runpy.run_module('picogpt.explain', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, "mouse", "--model_size", folder],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": PYTHON_PATH}, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout.strip()).name == "explain.html"

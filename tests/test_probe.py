@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 import xml.dom.minidom
-from pathlib import Path
 
 import numpy as np
 import pytest
 from models import small_folder, small_model
+from systems import PYTHON_PATH
 
 from picogpt import probe as module
 from picogpt.kernels import softmax
@@ -24,8 +24,6 @@ from picogpt.tasks.features import encode_texts, features
 from picogpt.tools.cli import call
 from picogpt.training import fit
 from picogpt.training.state import load_state
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +308,7 @@ def test_a_folder_belongs_to_one_run_at_a_time(probe, tmp_path):
     script = "import sys; from picogpt.tools.files import locked\n"
     script += "with locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", script, place], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", script, place], env=os.environ | {"PYTHONPATH": PYTHON_PATH},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as other:  # fmt: skip
         other.stdout.readline()
@@ -345,7 +343,7 @@ def test_what_cannot_be_done_is_told_in_one_sentence(probe, tmp_path):
 def test_the_command_runs_as_a_module_without_network(tmp_path, model_folder):
     """Nothing in the cache, nothing to download: the samples, and one line that says so."""
     env = os.environ | {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
-    env |= {"PYTHONPATH": str(ROOT), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    env |= {"PYTHONPATH": PYTHON_PATH, "HTTPS_PROXY": "http://127.0.0.1:9"}
     done = subprocess.run(
         [sys.executable, "-m", "picogpt.probe", "sst", "--model_size", model_folder, "--epochs=1"],
         env=env, cwd=tmp_path, check=False, capture_output=True, text=True,

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from picogpt.tools.errors import DownloadError
+from picogpt.tools.files import rename
 
 TIMEOUTS = (10, 30)  # seconds to connect, and between two blocks of an answer
 RETRY_WAITS = (0.5, 1, 2)  # seconds, or more if the server asks for it
@@ -72,7 +73,7 @@ def fetch_file(url, path, token="", optional=False, largest=LARGEST_FILE):
         except OSError as error:
             if path.exists():  # another process was faster, with the part that both of us wrote
                 return True
-            hint = "check the free space and the permissions there"
+            hint = "check the free space and the permissions there, and that nothing else uses it"
             said = DownloadError(f"{path} can't be written ({error.strerror}): {hint}")
             raise (error if isinstance(error, DownloadError) else said) from None
 
@@ -224,7 +225,7 @@ def receive(url, path, token, largest):
         except OSError:  # it is wrong, or fills the disk
             part.unlink(missing_ok=True)
             raise
-    path.exists() or part.replace(path)  # else what is called part may be a slower process's
+    path.exists() or rename(part, path)  # else what is called part may be a slower process's
 
 
 def expectations(url, response, start, largest):

@@ -43,6 +43,7 @@ class FeatureCache:
                     array = np.load(path, mmap_mode="r", allow_pickle=False)
                     if array.shape == shape and array.dtype == np.float32:
                         return array
+                    del array  # Windows deletes nothing that is mapped
                 path.unlink()
             except (OSError, ValueError):
                 continue

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from models import misalign, random_params, small_config, small_folder, write_safetensors
 from safetensors.numpy import load_file, save_file
+from systems import WINDOWS_RULES
 
 from picogpt.checkpoint.weights import (
     as_float32,
@@ -244,6 +245,7 @@ def test_an_untied_head(tmp_path):
     params = load_params(tmp_path, config)
     assert np.array_equal(params.pop("lm_head"), head())
     assert_same(params)
+    del params  # Windows replaces no file that is mapped
     save_params(PARAMS, CONFIG, tmp_path)
     refused(tmp_path, "the weights hold no float tensor lm_head.weight", config)
 
@@ -491,6 +493,7 @@ def test_save_of_arrays_in_any_layout(tmp_path):
     assert_same(load_params(tmp_path, CONFIG))
 
 
+@pytest.mark.skipif(WINDOWS_RULES, reason="Windows needs `save`, which reads them into memory")
 def test_save_over_the_file_that_the_parameters_are_mapped_from(tmp_path):
     small_folder(tmp_path)
     params = load_params(tmp_path, CONFIG)

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from systems import WINDOWS_RULES
 
 from picogpt.tasks import feature_cache
 from picogpt.tasks.feature_cache import FeatureCache
@@ -84,7 +85,7 @@ def test_a_disk_that_refuses_is_told_once_and_stops_nothing(tmp_path, monkeypatc
     assert "No space left on device" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows keeps what is mapped")
+@pytest.mark.skipif(WINDOWS_RULES, reason="Windows keeps what is mapped")
 def test_what_is_mapped_stays_readable_when_it_is_trimmed(tmp_path):
     kept = FeatureCache(tmp_path, NAMES[0]).save(0, X)
     FeatureCache(tmp_path, NAMES[1], max_bytes=0)

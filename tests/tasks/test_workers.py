@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from systems import PYTHON_PATH
 
 from picogpt.tasks import workers
 from picogpt.tasks.workers import THREADS, processes
 from picogpt.tools.errors import UsageError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
@@ -70,7 +69,7 @@ def alive(pid):
 def test_nobody_outlives_a_parent_that_is_killed(tmp_path, number, when):
     (tmp_path / "parent.py").write_text(PARENT)
     parent = subprocess.Popen(
-        [sys.executable, "parent.py", when], env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, "parent.py", when], env=os.environ | {"PYTHONPATH": PYTHON_PATH},
         cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     pids = [int(pid) for pid in parent.stdout.readline().split()]

@@ -12,12 +12,12 @@ import sys
 import threading
 from base64 import b64encode
 from html import unescape
-from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 from models import small_folder, small_model
+from systems import PYTHON_PATH
 
 import picogpt
 from picogpt.explain import main
@@ -28,7 +28,6 @@ from picogpt.teaching.request import Request
 from picogpt.tools.cli import call
 from picogpt.tools.errors import UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
 ONE, TWO = "The cat sat", "a hat on the mat"
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
@@ -297,7 +296,7 @@ def test_ctrl_c_ends_it(tmp_path):
     folder = small_folder(tmp_path / "mini", n_ctx=64)
     words = ["-m", "picogpt.explain", "--serve", "--port", "0", "--model_size", folder]
     process = subprocess.Popen(
-        [sys.executable, *words], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, *words], cwd=tmp_path, env=os.environ | {"PYTHONPATH": PYTHON_PATH},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:

@@ -39,6 +39,8 @@ def is_held(path):
 def refuse_held(*paths):
     """Raise PermissionError, as Windows does, for a file that is open or mapped."""
     for path in paths:
+        if Path(path).name.startswith("pym-"):  # Python's shared memory, no file on Windows
+            continue
         if Path(path).is_file() and is_held(path):
             said = "The process cannot access the file because it is being used by another process"
             raise PermissionError(errno.EACCES, said, str(path))
@@ -90,5 +92,8 @@ tempfile.TemporaryFile = tempfile.NamedTemporaryFile  # as on Windows
 for name, clock in clocks.items():
     setattr(time, name, ticking(clock))
 del os.sched_getaffinity
+if "PYTHONPATH" in os.environ:  # for processes that are started in other folders
+    paths = os.environ["PYTHONPATH"].split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths))
 sys.modules["fcntl"] = None  # importing it raises ImportError
 sys.modules["msvcrt"] = SimpleNamespace(locking=locking, LK_NBLCK=2)
