@@ -20,7 +20,7 @@ from picogpt.tools.errors import NotFiniteError
 from picogpt.tools.tree import tree_map
 from picogpt.training.log import Log
 from picogpt.training.resumable import Progress, train_steps
-from picogpt.training.run_folder import CHECKPOINT, CURVE, LOG
+from picogpt.training.run_folder import CHECKPOINT, CURVE, LAST, LOG, remove_last
 from picogpt.training.state import load_meta, save_state
 
 VALID_WINDOWS = 64  # of the validation text, looked at as training goes on
@@ -270,13 +270,22 @@ class Run:
             print(f"it ends as it stands after step {progress.step}", file=sys.stderr)
         if progress.scored_step < progress.step:  # where it ends before its time
             progress.note_score(-self.validate()[0])
+        self.keep_last()
         progress.take_best()
         self.save_model()
         values = {"best_step": progress.best_step, "best_score": progress.best_score}
         save_state(self.checkpoint, {}, {"step": progress.step, "finished": True} | values)
-        if progress.best_step < progress.step:
-            said = f"the loss on the validation text was lowest after step {progress.best_step}"
-            print(f"{said} of {progress.step}: the model is of that step")
+
+    def keep_last(self):
+        """Where the last step's model is not the best, tell, and keep it in a folder of its own."""
+        progress, last = self.progress, self.out / LAST
+        if progress.best_step == progress.step:
+            remove_last(self.out)  # of the run when it was shorter
+            return
+        save(self.model, last, self.dtype)
+        said = f"the loss on the validation text was lowest after step {progress.best_step}"
+        where = f"{self.out} holds the model of that step, {last} that of the last"
+        print(f"{said} of {progress.step}: {where}", file=sys.stderr)
 
 
 def go_on(progress, checkpoint):

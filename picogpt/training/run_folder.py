@@ -5,11 +5,13 @@ log.jsonl: a JSON object for each step; curve.svg is drawn of it.
 checkpoint.safetensors: all that the next step depends on; in the end only how far the run came.
 tokens.npy (or tokens-0.npy, ...), finish.npy, valid.npy: the texts as token ids.
 model.safetensors, config.json and the tokenizer's files: the best model so far.
+last-step/: the model of a finished run's last step, where an earlier one was the best.
 """
 
 import json
 import re
 import sys
+from contextlib import suppress
 
 from picogpt.tokenizer.tokenizer_files import OTHER_FILES
 from picogpt.tools.errors import CheckpointError, UsageError
@@ -17,6 +19,7 @@ from picogpt.tools.files import read_json, write_text
 from picogpt.training.state import load_meta
 
 RUN, CHECKPOINT, LOG, CURVE = "run.json", "checkpoint.safetensors", "log.jsonl", "curve.svg"
+LAST = "last-step"
 TOKENS = re.compile(r"(tokens(-\d+)?|finish|valid)\.npy")
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 MODEL = ("model.safetensors", "config.json", "generation_config.json", *TOKENIZER)
@@ -34,7 +37,8 @@ def has_own_name(file):
 
 def is_own_file(file, out):
     """Whether a training run wrote a file, the one in `out` or another: then it is no data."""
-    is_run = file.parent.resolve() == out.resolve() or (file.parent / RUN).exists()
+    folder = file.parent.parent if file.parent.name == LAST else file.parent
+    is_run = folder.resolve() == out.resolve() or (folder / RUN).exists()
     return is_run and has_own_name(file)
 
 
@@ -97,6 +101,14 @@ def refuse_foreign_files(out, start_folder):
         if (has_own_name(file) or file.name in OTHER_FILES) and file.name not in allowed:
             said = f"{out} holds {file.name}, but no {RUN}: no training that can go on wrote it"
             raise UsageError(f"{said}; choose another --out")
+
+
+def remove_last(out):
+    """Delete the model of the last step, if the folder holds one."""
+    for name in MODEL:
+        (out / LAST / name).unlink(missing_ok=True)
+    with suppress(OSError):  # it isn't there, or holds a file of the user's
+        (out / LAST).rmdir()
 
 
 def steps_when_finished(out):

@@ -293,9 +293,14 @@ def test_the_model_is_the_best_one_on_the_validation_text(text, tmp_path, capsys
 
     monkeypatch.setattr(loop, "valid_loss", valid_loss)
     assert call(main, command(text, tmp_path, 4)) == 0
-    assert "validation text was lowest after step 2" in capsys.readouterr().out
+    said = "validation text was lowest after step 2 of 4: "
+    where = f"{tmp_path} holds the model of that step, {tmp_path / 'last-step'} that of the last"
+    assert said + where in capsys.readouterr().err
     assert all(map(np.array_equal, weights(tmp_path), best[1]))
-    assert not all(map(np.array_equal, weights(tmp_path), best[3]))
+    assert all(map(np.array_equal, weights(tmp_path / "last-step"), best[3]))
+    losses = iter([1.9, 1.8])
+    assert call(main, command(text, tmp_path, 6)) == 0  # longer, and the last is the best
+    assert not (tmp_path / "last-step").exists()
 
 
 def test_the_tokenizer_may_be_learned_from_other_files(text, tmp_path):

@@ -194,6 +194,8 @@ def test_a_runs_own_files_are_never_its_data(train, text, tmp_path):
         n_tokens = len(np.load(folder / "tokens.npy"))
         assert train(3, out="both", data=data)[0] == 0
         assert train(4, out="both", data=data)[0] == 0
+        (folder / "last-step").mkdir(exist_ok=True)
+        (folder / "last-step" / "merges.txt").write_text("a b\n" * 500)
         assert train(3, out="both/other", data=f"{folder}/**/*.txt")[0] == 0
         assert len(np.load(folder / "other" / "tokens.npy")) == n_tokens
         shutil.rmtree(folder / "other")
@@ -231,7 +233,8 @@ def test_the_best_model_by_validation_is_what_is_written(train, tmp_path):
     entries = [json.loads(x) for x in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     best = min(entries, key=lambda entry: entry["valid_loss"])
     assert code == 0 and best["step"] < 40
-    assert f"lowest after step {best['step']} of 40: the model is of that step" in said
+    assert f"lowest after step {best['step']} of 40: " in said
+    assert f"{tmp_path / 'out'} holds the model of that step" in said
     model, ids = load(tmp_path / "out"), np.load(tmp_path / "out" / "valid.npy")
     assert loop.valid_loss(model, 16, loop.Text(ids))[0] == pytest.approx(
         best["valid_loss"], rel=1e-6
