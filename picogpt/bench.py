@@ -17,6 +17,7 @@ from picogpt.kernels import int8_product
 from picogpt.model import load, logits, new_caches
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.cores import blas_kernel, cores, deal_to_cores
+from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_leaves
 
 COUNTING = "One, two, three, four, five, six, seven.\n"  # most models go on with what they read
@@ -191,7 +192,7 @@ def main(
     print(f"NumPy {np.__version__}, BLAS kernel: {blas_kernel() or 'unknown'}")
 
     def progress(steps):
-        return tqdm(steps, unit="round", disable=None)
+        return tqdm(steps, unit="round", disable=hidden())
 
     table = measure(model, rounds, progress)
     print(f"{'tokens per second':24} {'model':>9} {'products':>9} {'':6} {'reading':>9}")

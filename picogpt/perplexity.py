@@ -6,6 +6,7 @@ from picogpt.model import load
 from picogpt.tasks.metrics import bits_per_byte, perplexity_of, text_loss
 from picogpt.tools.cli import run
 from picogpt.tools.errors import DataError
+from picogpt.tools.progress import hidden
 from picogpt.training.data import read_chunks
 
 
@@ -38,7 +39,7 @@ def main(
         raise DataError(f"{file} is empty: there is nothing to predict")
     model = load(model_size, models_dir, needs_text=True, int8=int8)
     n_bytes = 0  # of the text: a byte-order mark is none of it
-    with tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=None) as bar:
+    with tqdm(total=file.stat().st_size, unit="B", unit_scale=True, disable=hidden()) as bar:
 
         def chunks():
             nonlocal n_bytes

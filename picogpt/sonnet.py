@@ -28,6 +28,7 @@ from picogpt.tasks.sonnets import (
 from picogpt.tools.cli import at_least, goes_on_when_stopped, run
 from picogpt.tools.errors import UsageError
 from picogpt.tools.files import locked
+from picogpt.tools.progress import hidden
 from picogpt.training.fit import best_of, print_figures
 
 N_SHOWN = 3  # lines of a validation poem, which a sample after each epoch begins with
@@ -70,7 +71,7 @@ def finish_sonnets(model, poems, out, candidates, temperature, top_p, rng):
     from tqdm import tqdm
 
     def finish(openings, what):
-        bar = tqdm(openings, what, unit=" poems", disable=None)
+        bar = tqdm(openings, what, unit=" poems", disable=hidden())
         return [write_on(model, poem + "\n", candidates, temperature, top_p, rng) for poem in bar]
 
     dev = finish(poems["openings"], "writing dev poems")

@@ -18,6 +18,7 @@ import numpy as np
 
 from picogpt.tools.errors import DownloadError
 from picogpt.tools.files import rename
+from picogpt.tools.progress import hidden
 
 TIMEOUTS = (10, 30)  # seconds to connect, and between two blocks of an answer
 RETRY_WAITS = (0.5, 1, 2)  # seconds, or more if the server asks for it
@@ -260,7 +261,7 @@ def write_part(url, part, start, response, size, largest):
 
     part.touch()
     bar = tqdm(None, part.name.rpartition("@")[0], size, initial=start, unit="B", unit_scale=True,
-               disable=None)  # fmt: skip
+               disable=hidden())  # fmt: skip
     with bar, part.open("r+b") as file:
         file.seek(start)
         for block in response.iter_content(CHUNK_BYTES):

@@ -15,6 +15,7 @@ from picogpt.tasks.feature_cache import FeatureCache
 from picogpt.tasks.workers import run_all
 from picogpt.tools.cores import blas_threads, cores
 from picogpt.tools.errors import CheckpointError, NotFiniteError, TextError, UsageError
+from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_leaves
 
 N_TOKENS = 1024  # of a batch; a run that is stopped loses one at most
@@ -28,7 +29,7 @@ def encode_texts(model, texts):
     from tqdm import tqdm
 
     n_ctx = model.config.n_ctx
-    bar = tqdm(texts, "encoding", unit=" texts", disable=None, leave=False)
+    bar = tqdm(texts, "encoding", unit=" texts", disable=hidden(), leave=False)
     sequences = [prompt_ids(model, text) for text in bar]
     if n_long := sum(len(ids) > n_ctx for ids in sequences):
         said = f"{n_long} of {len(texts)} texts are longer than the model's {n_ctx} positions"
@@ -154,7 +155,7 @@ def compute_batches(model, sequences, batches, layer, pool, cache, executor, fol
         f, source = remote_activations, remote_source(model, folder)
     calls = {i: (*source, [sequences[j] for j in batches[i]], layer, pool) for i in left}
     n_texts = len(sequences)
-    with tqdm(total=n_texts, desc="features", unit=" texts", disable=None, leave=False) as bar:
+    with tqdm(total=n_texts, desc="features", unit=" texts", disable=hidden(), leave=False) as bar:
         bar.update(n_texts - sum(len(batches[i]) for i in left))
         for i, array in run_all(executor, f, calls):
             if not np.isfinite(array).all():

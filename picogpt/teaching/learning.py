@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from picogpt import kernels, optim
 from picogpt.model import loss_and_gradients
+from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_map
 
 N_STEPS = 20
@@ -26,7 +27,7 @@ def learn(model, ids, other_ids):
     model = model._replace(params=params)
     state, decays = optim.new_state(params), optim.decay_mask(params)
     losses, other_losses, step = [token_losses(model, ids)], [token_losses(model, other_ids)], {}
-    for _ in tqdm(range(N_STEPS), "learning", leave=False, disable=None):
+    for _ in tqdm(range(N_STEPS), "learning", leave=False, disable=hidden()):
         _, grads = loss_and_gradients(model, ids[:-1], ids[1:])
         if not step:  # the first is the one that is looked at
             step = {"norms": gradient_norms(grads), **choose_weights(model, ids, grads)}

@@ -19,6 +19,7 @@ from picogpt.tokenizer.encoder import (
     to_symbols,
 )
 from picogpt.tools.errors import DataError, UsageError
+from picogpt.tools.progress import hidden
 
 NO_TOKEN = -1  # stands between the words
 
@@ -47,7 +48,7 @@ def count_pre_tokens(files, progress=True, special_tokens=False):
     from tqdm import tqdm
 
     counts = Counter()
-    for file in tqdm(files, "counting words", disable=None if progress else True):
+    for file in tqdm(files, "counting words", disable=hidden() if progress else True):
         try:
             with Path(file).open("rb") as lines:  # in bytes a line ends at \n alone
                 for n, line in enumerate(lines, 1):
@@ -77,7 +78,7 @@ def learn_merges(pre_tokens, n_merges, min_frequency=2, progress=True):
     heap = []  # (-count, pair), the count as it was when it was put here
     merges = []
     found = words.pairs()
-    for _ in tqdm(range(n_merges), "merging", disable=None if progress else True):
+    for _ in tqdm(range(n_merges), "merging", disable=hidden() if progress else True):
         for pair in found:
             heapq.heappush(heap, (-words.pair_counts[pair], pair))
         while heap and -heap[0][0] != words.pair_counts[heap[0][1]]:  # it has sunk since

@@ -31,6 +31,10 @@ class PicoGPTError(Exception):
         """The message in one line."""
         return printable(super().__str__())
 
+    def _render_traceback_(self):
+        """What IPython and notebooks show: the message, and no pages of this project's source."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UsageError(PicoGPTError, ValueError):
     """A command was called wrongly: an unknown flag, an extra word, a bad value."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from picogpt.tools.errors import DataError
 from picogpt.tools.files import written_beside
+from picogpt.tools.progress import hidden
 
 CHUNK_BYTES = 2**20
 N_CRC = 4  # bytes of a CRC-32
@@ -120,7 +121,7 @@ def encode_files(encoder, files, path, special_tokens=True):
     dtype = np.uint16 if encoder.n_vocab <= 2**16 else np.uint32
     start = [] if encoder.end_of_text is None else [encoder.end_of_text]
     arrays = []
-    for file in tqdm(files, "encoding", unit="file", disable=None):
+    for file in tqdm(files, "encoding", unit="file", disable=hidden()):
         arrays.append(np.array(start, dtype))
         chunks = read_chunks(file, encoder=encoder)
         for ids in encoder.encode_chunks(chunks, special_tokens):

@@ -12,6 +12,7 @@ import numpy as np
 from picogpt.optim import new_state
 from picogpt.quantization import refuse_int8
 from picogpt.tools.errors import CheckpointError, NotFiniteError
+from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_leaves, tree_map
 from picogpt.training.parallel import summed_over_threads
 from picogpt.training.state import deferred_interrupt, load_state, same_shapes, save_state
@@ -104,7 +105,7 @@ def train_steps(
     from tqdm import tqdm
 
     size = {"total": n_steps, "initial": progress.step, "unit": " steps"}
-    bar = tqdm(desc="training", disable=None, leave=False, **size)
+    bar = tqdm(desc="training", disable=hidden(), leave=False, **size)
     quiet = np.errstate(all="ignore")  # what is not finite is told in a sentence
     saved_at = time.monotonic()
     with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar, quiet:
