@@ -9,6 +9,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TEACHING = ROOT / "picogpt" / "teaching" / "README.md"
 READMES = [ROOT / "README.md", *sorted((ROOT / "picogpt").glob("*/README*.md"))]
 LINK = re.compile(r"\]\(([\w/.-]+)(?: \"(\w+)\")?\)")
+# words that bash, PowerShell 5.1 and cmd all take for the same: no #, && or bare comma, no quotes
+# but double ones, nothing in them that a shell replaces, no line that goes on in the next
+SHELL_WORD = r'(?:[\w./:=+-]+|"[^"`$%!\\]*")'
+COMMAND = re.compile(rf"{SHELL_WORD}(?: {SHELL_WORD})*")
+FOR_WINDOWS = r".venv\Scripts\activate"
 FUNCTION = re.compile(r'\[(?:`(\w+)`|test|테스트)\]\(([\w/.]+\.py)(?: "(\w+)")?\)')
 
 
@@ -29,6 +34,20 @@ def test_links_lead_to_files_that_are_there(readme):
     links = [path for path, _ in LINK.findall(readme.read_text(encoding="utf-8"))]
     assert links
     assert [path for path in links if not (readme.parent / path).exists()] == []
+
+
+def commands(readme):
+    """The lines that a reader types into a shell."""
+    text = readme.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    inline = re.findall(r"`((?:python|pip|picogpt|pytest|py) [^`]+)`", text)
+    return [line for kind, block in blocks if not kind for line in block.splitlines()] + inline
+
+
+def test_commands_are_the_same_in_every_shell():
+    found = [line for readme in READMES for line in commands(readme)]
+    assert len(found) > 40
+    assert [line for line in found if not COMMAND.fullmatch(line)] == [FOR_WINDOWS]
 
 
 @pytest.mark.parametrize("language", ["", ".ko"])
