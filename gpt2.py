@@ -80,7 +80,8 @@ def main(
         return print_next(model, prompt, show_next, sampling, special_tokens)
     if stop is not None:
         stop = stop.replace("\\n", "\n")  # cmd.exe has no way to write a line's end
-    rng, tally = np.random.default_rng(seed), Tally()
+    rng = np.random.default_rng(seed)
+    tally = Tally()
     options = {**sampling, "seed": rng, "stop": stop, "special_tokens": special_tokens}
     options |= {"draft": not no_draft, "tally": tally}
     if no_stream:

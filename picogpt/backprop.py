@@ -88,7 +88,8 @@ def stack_forward(
     Frozen blocks run without the hook, or not at all where `hidden` `[n_tokens, n_embd]` says what
     enters the first trained one. Raises ValueError when a sequence is longer than n_ctx.
     """
-    blocks, first = params["blocks"], first_trained_block
+    blocks = params["blocks"]
+    first = first_trained_block
     if first == 0:
         where = positions(lengths, None, len(ids), config.n_ctx)  # [n_tokens]
         x = hook("wte", params["wte"][ids]) + hook("wpe", params["wpe"][where])
@@ -165,7 +166,9 @@ def loss_and_gradients(
 
     See `picogpt.loss_and_gradients`; `hidden` as in stack_forward, n_scored as in cross_entropy.
     """
-    first, eps, activations = first_trained_block, config.layer_norm_epsilon, {}
+    first = first_trained_block
+    eps = config.layer_norm_epsilon
+    activations = {}
     tied = "lm_head" not in params
     head = params["wte"] if tied else params["lm_head"]  # [n_vocab, n_embd]
 

@@ -125,7 +125,8 @@ def measure_drafting(model, n_rounds, progress):
     that is sampled from all tokens.
     """
     half = model.config.n_ctx // 2
-    n_tokens, some_ids = max(2, min(64, half)), list(range(min(7, model.config.n_vocab)))
+    n_tokens = max(2, min(64, half))
+    some_ids = list(range(min(7, model.config.n_vocab)))
     ids = model.encoder.encode(COUNTING) if model.encoder else some_ids
     endless = model._replace(generation={"eos_token_id": []})
     texts = {

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +44,8 @@ class Model(NamedTuple):
 
     def __repr__(self):
         """A line, not all the numbers: a notebook shows it."""
-        config, dtype = self.config, " in int8" * self.int8
+        config = self.config
+        dtype = " in int8" * self.int8
         said = f"{self.n_params / 1e6:.1f} million parameters{dtype}"
         said += f", {config.n_layer} blocks of {config.n_embd}"
         return f"<picogpt.Model {self.name}: {said}, {config.n_vocab} tokens>"
@@ -59,15 +61,22 @@ class Model(NamedTuple):
         return sum(math.prod(shape) for _, shape in tree_leaves(checkpoint_tree(self.config)))
 
 
-def load(name=None, models_dir=None, *, needs_text=False, int8=False):
+def load(
+    name: str | Path | None = None,
+    models_dir: str | Path | None = None,
+    *,
+    needs_text: bool = False,
+    int8: bool = False,
+) -> Model:
     """Load a model: 124M, 355M, 774M, 1558M, tiny, a folder, or a hub id like owner/name.
 
-    None is 124M where it can be had, else tiny. A model whose tokenizer is missing or no byte-level
-    BPE like GPT-2's (proteins, music, letters) has encoder None, and takes and gives token ids;
-    with needs_text it is refused, before its weights are fetched or read. With int8 the blocks'
-    matrices take a quarter of the memory, and the model writes but can't be trained or saved: see
-    quantization.py. Raises DownloadError where it can't be found or fetched, CheckpointError where
-    its files can't be used, UsageError for what is no model's name.
+    None is 124M where it can be had, else tiny; models are kept in models_dir, without it in
+    weights/ of a checkout or in ~/.cache/picogpt. A model whose tokenizer is missing or no
+    byte-level BPE like GPT-2's (proteins, music, letters) has encoder None, and takes and gives
+    token ids; with needs_text it is refused, before its weights are fetched or read. With int8 the
+    blocks' matrices take a quarter of the memory, and the model writes but can't be trained or
+    saved: see quantization.py. Raises DownloadError where it can't be found or fetched,
+    CheckpointError where its files can't be used, UsageError for what is no model's name.
     """
     folder = resolve_model(name, models_dir, load_encoder if needs_text else None)
     if name is None:
@@ -90,7 +99,7 @@ def load(name=None, models_dir=None, *, needs_text=False, int8=False):
     return Model(params, config, encoder, generation, name, folder)
 
 
-def save(model, folder, dtype=np.float32):
+def save(model: Model, folder: str | Path, dtype: type = np.float32) -> None:
     """Write a folder that `load`, GPT2LMHeadModel and GPT2TokenizerFast read; float16 halves it.
 
     Its files appear together, and take the place of another model's. Raises OutputError where they
@@ -100,11 +109,11 @@ def save(model, folder, dtype=np.float32):
     refuse_int8(model.params, "saved: a checkpoint would hold the rounded weights as if exact")
     folder = Path(folder).expanduser()
     config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
-    if model.folder and model.folder.resolve() == folder.resolve():
+    is_own = model.folder is not None and model.folder.resolve() == folder.resolve()
+    if is_own:
         into_memory(model.params)  # Windows replaces no file that is mapped, as they may be
     outdated = list(OTHER_FILES)
-    if model.encoder is None:  # its own files stay, those of another model's don't
-        is_own = model.folder and model.folder.resolve() == folder.resolve()
+    if model.encoder is None:  # its own tokenizer files stay, another model's don't
         outdated = [] if is_own else [*OTHER_FILES, *ENCODER_FILES]
     if not model.generation:
         outdated.append("generation_config.json")
@@ -118,7 +127,7 @@ def save(model, folder, dtype=np.float32):
             write_text(made / "generation_config.json", text)
 
 
-def encoder_of(model):
+def encoder_of(model: Model) -> Encoder:
     """The model's tokenizer; where it has none, UnsupportedTokenizerError says why."""
     if model.encoder is None:
         if model.folder:
@@ -127,8 +136,12 @@ def encoder_of(model):
     return model.encoder
 
 
-def new_caches(config, n_sequences=1):
-    """Empty caches for `logits`, one for each sequence that is to be continued."""
+def new_caches(config: Config, n_sequences: int = 1) -> list:
+    """Empty caches for `logits`, one for each sequence that is to be continued.
+
+    A list `[n_sequences][n_layer]`, each with room for n_ctx keys and values of every head, in
+    float32. `logits` writes to them.
+    """
     d_head = config.n_embd // config.n_head
     return [
         kernels.new_cache(config.n_layer, config.n_head, config.n_ctx, d_head)
@@ -147,12 +160,19 @@ def check_ids(ids, config):
     return ids
 
 
-def logits(model, ids, lengths=None, caches=None, last_only=False):
-    """Scores for the next token: ids `[n_tokens]` -> `[n_tokens, n_vocab]` float32.
+def logits(
+    model: Model,
+    ids: list[int] | np.ndarray,
+    lengths: list[int] | None = None,
+    caches: list | None = None,
+    last_only: bool = False,
+) -> np.ndarray:
+    """Logits for what follows each token: ids `[n_tokens]` -> `[n_tokens, n_vocab]` float32.
 
-    `lengths` cuts ids into sequences, `caches` (from new_caches) continue them, last_only gives
-    the last row of each. Raises TextError for ids outside the vocabulary, ValueError for lengths
-    that don't add up or a sequence longer than n_ctx.
+    softmax makes probabilities of them. `lengths` cuts ids into sequences, laid end to end;
+    `caches` (from new_caches) continue them, and are written to. last_only gives the last row of
+    each sequence: `[n_sequences, n_vocab]`. Raises TextError for ids outside the vocabulary,
+    ValueError for lengths that don't add up or a sequence longer than n_ctx.
     """
     ids = check_ids(ids, model.config)
     n_embd = model.config.n_embd
@@ -165,19 +185,28 @@ def logits(model, ids, lengths=None, caches=None, last_only=False):
 
 
 def loss_and_gradients(
-    model, ids, targets, lengths=None, first_trained_block=0, dropout=0.0, rng=None
-):
+    model: Model,
+    ids: list[int] | np.ndarray,
+    targets: list[int] | np.ndarray,
+    lengths: list[int] | None = None,
+    first_trained_block: int = 0,
+    dropout: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> tuple[float, dict]:
     """Mean cross-entropy in nats and its gradient for every trained parameter.
 
-    targets[j] is the id that should follow ids[j], -100 where nothing is scored; the mean is over
-    the scored ones, and 0 where there is none. The gradients come as a tree like the parameters;
-    with first_trained_block k > 0 the embeddings, a head tied to them and the blocks below k are
-    frozen: {} stands in their places. Dropout, in trained blocks, needs rng, a numpy Generator.
+    ids and targets are `[n_tokens]`: targets[j] is the id that should follow ids[j], -100 where
+    nothing is scored; the mean is over the scored ones, and 0 where there is none. The gradients
+    come as a tree like the parameters; with first_trained_block k > 0 the embeddings, a head tied
+    to them and the blocks below k are frozen: {} stands in their places. Dropout, in trained
+    blocks, is a probability, 0 or more and below 1, and needs rng.
     Raises TextError for ids or targets outside the vocabulary, UsageError for a model in int8,
     ValueError for what else can't be.
     """
     refuse_int8(model.params)
-    ids, targets, n_layer = check_ids(ids, model.config), np.asarray(targets), model.config.n_layer
+    ids = check_ids(ids, model.config)
+    targets = np.asarray(targets)
+    n_layer = model.config.n_layer
     if targets.shape != ids.shape:
         raise ValueError(f"targets of shape {targets.shape} don't fit {len(ids)} ids: one for each")
     check_ids(np.where(targets == backprop.NOT_SCORED, 0, targets), model.config)
@@ -191,16 +220,23 @@ def loss_and_gradients(
     )  # fmt: skip
 
 
-def trace(model, ids, edit=None):
+def trace(
+    model: Model,
+    ids: list[int] | np.ndarray,
+    edit: Callable[[str, np.ndarray], np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
     """Every intermediate of one forward pass, {name: array}, from the functions that training uses.
 
-    wte, wpe `[n_tokens, n_embd]`, what `gradients.block_forward` names of each block as blocks.0.x,
-    blocks.0.q, ..., ln_f and logits. With `edit(name, array) -> array` every value can be changed
-    on its way; it is a copy, so that writing into it is safe. Raises TextError for ids outside the
-    vocabulary, ValueError for more ids than n_ctx, for an edit that makes nothing or another shape
-    of an array, and for one that compares names with a name that never comes.
+    ids are one sequence, `[n_tokens]`. The names are wte, wpe; for each block what
+    `gradients.block_forward` calls x, q, ... as blocks.0.x, blocks.0.q, ...; ln_f and logits. With
+    `edit(name, array) -> array` every value can be changed on its way; it is a copy, so that
+    writing into it is safe. Raises TextError for ids outside the vocabulary, ValueError for more
+    ids than n_ctx, for an edit that makes nothing or another shape of an array, and for one that
+    compares names with a name that never comes.
     """
-    params, config, activations = model.params, model.config, {}
+    params = model.params
+    config = model.config
+    activations = {}
     compared = {}  # the names that edit looks for
     ids = check_ids(ids, config)
     if len(ids) > config.n_ctx:

@@ -87,7 +87,8 @@ class Job(NamedTuple):
 
 def print_prediction(job, text, model_size, models_dir, int8):
     """Print how likely each class is for a text, by the head that was saved before."""
-    task, sentences = TASKS[job.task], text.split("|||")
+    task = TASKS[job.task]
+    sentences = text.split("|||")
     if not job.head_path.exists():
         raise DataError(f"{job.head_path} is missing: run the same command without --predict first")
     if len(sentences) != len(task.columns):
@@ -194,7 +195,8 @@ def write_results(job, examples, predictions, counts, history):
     for split, classes in predictions.items():
         path = job.out / task.output.format(mode=job.label, split=split)
         write_predictions(path, task.heading, examples[split], classes)
-    title, stem = f"{job.task}, {job.label}", job.place.name
+    title = f"{job.task}, {job.label}"
+    stem = job.place.name
     matrix_chart(job.out / f"{stem}-confusion.svg", counts.tolist(), task.classes, f"{title}: dev")
     curves = [name for name in history[0] if name.endswith(" acc")] if history else []
     series = {

@@ -1,6 +1,5 @@
 """Teach a model Shakespeare's sonnets and let it finish some: python -m picogpt.sonnet."""
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,14 @@ from picogpt.tools.progress import hidden
 from picogpt.training.fit import best_of, print_figures
 
 N_SHOWN = 3  # lines of a validation poem, which a sample after each epoch begins with
+
+
+def find_poems(data, all_files):
+    """The folder of the course's files, and {split: poems} of all files, or of "train" alone."""
+    data = find_data(SONNET_FILES.values(), data)
+    if all_files:
+        return data, load_sonnets(data)
+    return data, {"train": read_sonnets(data / SONNET_FILES["train"])}
 
 
 def fine_tune(model, poems, place, first, recipe, seed):
@@ -133,33 +140,31 @@ def main(
     at_least(1, top_k_layers=top_k_layers, epochs=epochs, batch_size=batch_size)
     at_least(1, candidates=candidates)
     check_sampling(temperature=temperature, top_p=top_p)
-    place, rng = out / "sonnet-model", np.random.default_rng(seed)
+    place = out / "sonnet-model"
+    rng = np.random.default_rng(seed)
     trained = write is not None and is_complete(place)
     if trained and model_size:
         raise UsageError(f"--write uses {place}, trained before: leave --model_size out")
-    state_path = None
-    with nullcontext() if trained else locked(place), goes_on_when_stopped(not trained):
-        if not trained:
-            model = load(model_size, models_dir, needs_text=True)
-            if top_k_layers and top_k_layers > model.config.n_layer:
-                raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
-            first = model.config.n_layer - top_k_layers if top_k_layers else 0
-            data = find_data(SONNET_FILES.values(), data)
-            recipe = sonnet_recipe(model.config.n_embd)
-            recipe = recipe.with_values(epochs=epochs, batch_size=batch_size, lr=lr)
-            poems = {"train": read_sonnets(data / SONNET_FILES["train"])}
-            if write is None:
-                poems = load_sonnets(data)
-            print(f"sonnets by {model.name}, seed {seed}, data in {data}\n{recipe}")
-            state_path = fine_tune(model, poems["train"], place, first, recipe, seed)
+    if trained:
+        print(write_on(load(place), write, candidates, temperature, top_p, rng))
+        return
+    with locked(place), goes_on_when_stopped():
+        model = load(model_size, models_dir, needs_text=True)
+        if top_k_layers and top_k_layers > model.config.n_layer:
+            raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
+        first = model.config.n_layer - top_k_layers if top_k_layers else 0
+        data, poems = find_poems(data, all_files=write is None)
+        recipe = sonnet_recipe(model.config.n_embd)
+        recipe = recipe.with_values(epochs=epochs, batch_size=batch_size, lr=lr)
+        print(f"sonnets by {model.name}, seed {seed}, data in {data}\n{recipe}")
+        state_path = fine_tune(model, poems["train"], place, first, recipe, seed)
         model = load(place)
         if write is not None:
             print(write_on(model, write, candidates, temperature, top_p, rng))
         else:
             finish_sonnets(model, poems, out, candidates, temperature, top_p, rng)
             print(f"\n{out} holds the sonnets and, in {place.name}, the model")
-        if state_path:
-            state_path.unlink(missing_ok=True)
+        state_path.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,9 @@ class Files(NamedTuple):
 
 def find_all(flags):
     """The text files that the flags name; raises DataError where there are none, UsageError."""
-    out, data, valid = flags["out"], flags["data"], flags["valid"]
+    out = flags["out"]
+    data = flags["data"]
+    valid = flags["valid"]
     shares = parse_shares(flags["shares"], data, valid)
     valid_files = find_data(valid, out) if valid else []
 

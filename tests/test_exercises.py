@@ -16,7 +16,7 @@ import pytest
 from picogpt import reference
 from picogpt.checkpoint.hub import TINY_FOLDERS, is_complete
 from picogpt.exercises import PARTS, blank, main
-from picogpt.teaching import kept, report
+from picogpt.teaching import golden_files, report
 from picogpt.teaching.golden import golden
 from picogpt.tools.cli import call
 
@@ -90,8 +90,8 @@ def test_each_function_fails_before_and_passes_with_the_original_body(part, writ
     ]
     for name in names:
         with pytest.raises(NotImplementedError, match=f"^{name} is still to be filled in"):
-            kept.check_kept(getattr(blanked, name), numbers)
-        kept.check_kept(getattr(PARTS[part].load(), name), numbers)
+            golden_files.check_golden(getattr(blanked, name), numbers)
+        golden_files.check_golden(getattr(PARTS[part].load(), name), numbers)
 
 
 def test_pytest_says_so_in_the_folder(copied):
@@ -130,7 +130,7 @@ def test_the_readme_has_order_times_help_and_solutions(lang, written):
                  "picogpt/teaching/tokens.py"):  # fmt: skip
         assert said in text
     assert ("도움말" in text) == (lang == "ko")
-    assert kept.read_kept(folder / "picogpt/teaching/numbers/join.json")[1] == lang
+    assert golden_files.load_golden(folder / "picogpt/teaching/numbers/join.json")[1] == lang
 
 
 def test_blanks_keep_everything_but_the_bodies():
@@ -159,7 +159,7 @@ def test_refuses_a_folder_that_is_there(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("place", "error"),
-    [("keep", OSError(28, "No space left on device")),
+    [("save_golden", OSError(28, "No space left on device")),
      ("shutil.copytree", shutil.Error([("a", "b", "[Errno 28] No space left on device")]))],
 )  # fmt: skip
 def test_a_full_disk_leaves_nothing_behind(place, error, tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """A model folder, there and back; `logits`; and logits that transformers computed (golden)."""
 
 import importlib
+import inspect
 import json
 import os
 import subprocess
@@ -325,6 +326,17 @@ def test_last_logits_are_the_last_of_all(tied):
         picogpt.logits(model, ids, [5, 5], caches, last_only=True)
     with pytest.raises(ValueError, match="3 sequences but 2 caches"):
         picogpt.logits(model, ids, lengths, caches[:2], last_only=True)
+
+
+def test_every_public_function_says_what_it_takes_and_gives():
+    functions = {name: getattr(picogpt, name) for name in picogpt.__all__}
+    functions = {name: f for name, f in functions.items() if inspect.isfunction(f)}
+    assert functions.keys() >= {"load", "save", "logits", "loss_and_gradients", "trace", "generate"}
+    for name, function in functions.items():
+        signature = inspect.signature(function)
+        kinds = [parameter.annotation for parameter in signature.parameters.values()]
+        assert inspect.Signature.empty not in [*kinds, signature.return_annotation], name
+        assert inspect.getdoc(function)
 
 
 def test_a_model_shows_itself_in_a_line():

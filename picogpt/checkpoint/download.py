@@ -151,7 +151,8 @@ def cause_of(error):
     if (response := getattr(error, "response", None)) is not None:
         return cause_of_refusal(response)
     first = first_of(error)
-    said, words = in_words(first), f"{error} {first}"
+    said = in_words(first)
+    words = f"{error} {first}"
     no_file = (FileNotFoundError, PermissionError, IsADirectoryError)
     if "dependencies for SOCKS" in words:
         hint = "pip install pysocks, or unset ALL_PROXY and HTTPS_PROXY"
@@ -189,7 +190,8 @@ def in_words(error):
 
 def cause_of_refusal(response):
     """The Cause where the server did answer, but not with the file."""
-    status, asked = response.status_code, response.headers.get("Retry-After", "")
+    status = response.status_code
+    asked = response.headers.get("Retry-After", "")
     general = REFUSALS[500] if status >= 500 else ("the server refuses it", "try again later")
     wait = int(asked[:9]) if asked.isdecimal() else 0
     passes = status == 429 or status >= 500

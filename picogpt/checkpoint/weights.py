@@ -230,7 +230,8 @@ def find_tensor(path, data, start, entry):
     Raises ValueError where its place and its shape disagree.
     """
     begin, end = entry["data_offsets"]
-    shape, dtype = tuple(entry["shape"]), np.dtype(DTYPES[entry["dtype"]])
+    shape = tuple(entry["shape"])
+    dtype = np.dtype(DTYPES[entry["dtype"]])
     whole = all(type(n) is int and n >= 0 for n in (begin, end, *shape))
     if not whole or end - begin != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"place {begin} to {end} of a tensor doesn't match its shape {shape}")

@@ -27,8 +27,11 @@ def classifier_gradients(
     They are those of {head, blocks, ln_f} and, where `first` is 0, {wte, wpe}; blocks below `first`
     are frozen, and `hidden` is what enters block `first`, as in backprop.stack_forward.
     """
-    params, config, activations = model.params, model.config, {}
-    ids, lengths = np.concatenate(sequences), [len(ids) for ids in sequences]
+    params = model.params
+    config = model.config
+    activations = {}
+    ids = np.concatenate(sequences)
+    lengths = [len(sequence) for sequence in sequences]
     x = stack_forward(
         params, ids, config, keep_activations(activations), lengths=lengths,
         first_trained_block=first, hidden=hidden, dropout=dropout, rng=rng,

@@ -42,7 +42,8 @@ def softmax_regression(x, labels, n_classes, penalty, recipe=None, *, seed=0, re
         return {"w": w, "b": turned["b"]}
 
     def gradients(part, batch, rng):  # noqa: ARG001 - nothing is random
-        rows, share = x[part].astype(np.float32), len(part) / len(batch)
+        rows = x[part].astype(np.float32)
+        share = len(part) / len(batch)
         d = linear(rows, **turned)  # [n, n_in] -> [n, n_classes]
         loss = softmax_cross_entropy_in_place(d, labels[part]) / len(batch)  # d: now the gradient
         d /= len(batch)

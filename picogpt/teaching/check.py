@@ -41,7 +41,8 @@ def check_with_needs(function, calls_of, lang="en", asked=None):
     Raises what `check` raises.
     """
     __tracebackhide__ = True
-    name, asked = function.__name__, asked or function.__name__
+    name = function.__name__
+    asked = asked or name
     try:
         check(function, calls_of(name), lang)
     except AssertionError as error:

@@ -164,10 +164,12 @@ def kernel_layers():
     x, block, stack = r(N, N_EMBD), a_block(r), a_stack(r)
     cache = {"k": r(N_HEAD, 8, D), "v": r(N_HEAD, 8, D), "length": 2}  # of two tokens so far
     caches = [[copy.deepcopy(cache) for _ in stack["blocks"]] for _ in range(2)]
-    mixed, ran = {"x": x, **block["attn"], "n_head": N_HEAD}, {"x": x, **block, "n_head": N_HEAD}
+    mixed = {"x": x, **block["attn"], "n_head": N_HEAD}
+    ran = {"x": x, **block, "n_head": N_HEAD}
     written = {"inputs": np.array([3, 0, 6, 2]), **stack, "n_head": N_HEAD}
     hidden = {name: a for name, a in written.items() if name != "ln_f"}
-    lengths, other = {"lengths": [1, 3]}, {"eps": 0.5, "act": np.tanh}
+    lengths = {"lengths": [1, 3]}
+    other = {"eps": 0.5, "act": np.tanh}
     return {
         "mha": [
             Call(mixed, {"scale": 0.3}),

@@ -9,19 +9,19 @@ from pathlib import Path
 from picogpt.checkpoint.hub import TINY_FOLDERS, is_complete
 from picogpt.teaching.exercise_parts import PARTS
 from picogpt.teaching.golden import golden, load_mistakes
+from picogpt.teaching.golden_files import save_golden
 from picogpt.teaching.guide import guide
-from picogpt.teaching.kept import keep
 from picogpt.tools.errors import PicoGPTError
 
 PACKAGE = Path(__file__).parent.parent
 TEST = '''"""{about}"""
 
 from picogpt.{module} import {name}
-from picogpt.teaching.kept import check_kept
+from picogpt.teaching.golden_files import check_golden
 
 
 def test_{name}():
-    check_kept({name})
+    check_golden({name})
 '''
 TODO = '    raise NotImplementedError("{name} is still to be filled in: your code here")\n'
 BY_REFERENCE = """\
@@ -122,10 +122,11 @@ def write_tests(folder, part, lang):
     (folder / "pytest.ini").write_text(
         "[pytest]\npythonpath = .\naddopts = -p no:cacheprovider --tb=short\n", encoding="utf-8"
     )
-    usual, module = load_mistakes(), part.load()
+    usual = load_mistakes()
+    module = part.load()
     about = {"en": "Is {} right? Run this with: pytest {}", "ko": "{} 확인하기: pytest {}"}[lang]
     for number, name in enumerate(part.minutes, 1):
-        keep(numbers / f"{name}.json", golden(module, name, usual[name], lang), lang)
+        save_golden(numbers / f"{name}.json", golden(module, name, usual[name], lang), lang)
         file = f"test_{number:02}_{name}.py"
         text = TEST.format(about=about.format(name, file), module=part.module, name=name)
         (folder / file).write_text(text, encoding="utf-8", newline="\n")

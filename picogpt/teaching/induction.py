@@ -17,21 +17,22 @@ def induction(model, n_tokens=50, n_sequences=4, seed=0):
 
     A dict: "previous" and "induction" `[n_layer, n_head]`, the mean attention weight on the token
     before, and on the one behind the first copy; "first" and "second", the mean loss in nats a
-    token of the two copies. The ids are drawn from the upper half of the vocabulary.
+    token of the two copies. The ids are random, from the upper half of the vocabulary.
     """
-    rng, n_vocab = np.random.default_rng(seed), model.config.n_vocab
+    rng = np.random.default_rng(seed)
+    n_vocab = model.config.n_vocab
     sums = dict.fromkeys(("previous", "induction", "first", "second"), 0.0)
     for _ in range(n_sequences):
         ids = np.tile(rng.integers(n_vocab // 2, n_vocab - 1, n_tokens), 2)
-        seen = trace(model, ids)
+        activations = trace(model, ids)
         weights = np.stack(
-            [seen[f"blocks.{i}.weights"] for i in range(model.config.n_layer)]
+            [activations[f"blocks.{i}.weights"] for i in range(model.config.n_layer)]
         )  # [n_layer, n_head, 2 * n_tokens, 2 * n_tokens]
         now = np.arange(1, 2 * n_tokens)
         sums["previous"] += weights[..., now, now - 1].mean(axis=-1)
         first, second = np.arange(n_tokens - 1), np.arange(n_tokens, 2 * n_tokens - 1)
         sums["induction"] += weights[..., second, second - n_tokens + 1].mean(axis=-1)
         for name, rows in (("first", first), ("second", second)):
-            logits = seen["logits"][rows].astype(np.float64)
+            logits = activations["logits"][rows].astype(np.float64)
             sums[name] += softmax_cross_entropy_in_place(logits, ids[rows + 1]) / len(rows)
     return {name: total / n_sequences for name, total in sums.items()}

@@ -26,7 +26,9 @@ def learn(model, ids, other_ids):
     params = tree_map(np.copy, model.params)  # with their own order in memory, as training has them
     model = model._replace(params=params)
     state, decays = optim.new_state(params), optim.decay_mask(params)
-    losses, other_losses, step = [token_losses(model, ids)], [token_losses(model, other_ids)], {}
+    losses = [token_losses(model, ids)]
+    other_losses = [token_losses(model, other_ids)]
+    step = {}
     for _ in tqdm(range(N_STEPS), "learning", leave=False, disable=hidden()):
         _, grads = loss_and_gradients(model, ids[:-1], ids[1:])
         if not step:  # the first is the one that is looked at
@@ -80,7 +82,8 @@ def choose_weights(model, ids, grads):
     """
     matrices = [block["attn"]["c_attn"]["w"] for block in grads["blocks"]]
     block = int(np.argmax([np.abs(dw).max() for dw in matrices]))
-    dw, w = matrices[block], model.params["blocks"][block]["attn"]["c_attn"]["w"]
+    dw = matrices[block]
+    w = model.params["blocks"][block]["attn"]["c_attn"]["w"]
     order = np.argsort(-np.abs(dw), axis=None)  # the largest first
     chosen = order[[0, 1, len(order) // 10, len(order) // 2, 9 * len(order) // 10]]
     places = [[int(i) for i in np.unravel_index(place, dw.shape)] for place in chosen]

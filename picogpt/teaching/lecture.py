@@ -37,9 +37,10 @@ def lecture_places(encoder, ids):
 
 def lecture_head(model, places, activations):
     """(block, head) in which `mouse` looks most at `wireless` and `tiny`, and the mean weight."""
-    config, total = model.config, 0.0
-    for place, seen in zip(places, activations):
-        weights = np.stack([seen[f"blocks.{i}.weights"] for i in range(config.n_layer)])
+    config = model.config
+    total = 0.0
+    for place, arrays in zip(places, activations):
+        weights = np.stack([arrays[f"blocks.{i}.weights"] for i in range(config.n_layer)])
         total += weights[:, :, place["word"], place["telling"]].sum(axis=-1) / 2
     block, head = np.unravel_index(total.argmax(), total.shape)  # of [n_layer, n_head]
     return [int(block), int(head)], float(total.max())
@@ -65,10 +66,11 @@ def cross_example(model, activations, block, head):
     The weights `[n_first, n_second]`, and the norm of what every token of the first is given.
     GPT-2 has not learned to look at another sentence: this shows how it is done, not what for.
     """
-    params, config = model.params["blocks"][block], model.config
+    params = model.params["blocks"][block]
+    config = model.config
     x, other = (
-        layer_norm(seen[f"blocks.{block}.x"], **params["ln_1"], eps=config.layer_norm_epsilon)
-        for seen in activations
+        layer_norm(arrays[f"blocks.{block}.x"], **params["ln_1"], eps=config.layer_norm_epsilon)
+        for arrays in activations
     )
     c_attn = dequantized(params["attn"]["c_attn"])
     w, b = (np.split(c_attn[name], 3, axis=-1) for name in ("w", "b"))

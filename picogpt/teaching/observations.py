@@ -148,11 +148,8 @@ def about_factor(label, found, wanted, call, lang):  # noqa: ARG001 - as its nei
         if np.isclose(factor, -1):
             return say(lang, "sign", label)
         return say(lang, "factor", label, f"{factor:.4g}")
-    if found.ndim >= 2 and found.shape[-1] > 2 and constant(ratio, axis=-1):
-        return say(lang, "factor row", label)
-    if found.ndim >= 2 and found.shape[-2] > 2 and constant(ratio, axis=-2):
-        return say(lang, "factor column", label)
-    return None
+    lines = constant_lines(ratio)
+    return say(lang, f"factor {lines}", label) if lines else None
 
 
 def about_offset(label, found, wanted, call, lang):  # noqa: ARG001 - as its neighbours
@@ -160,11 +157,8 @@ def about_offset(label, found, wanted, call, lang):  # noqa: ARG001 - as its nei
     off = found - wanted
     if constant(off) and found.size > 1:
         return say(lang, "offset", label, f"{np.median(off):.4g}")
-    if found.ndim >= 2 and found.shape[-1] > 2 and constant(off, axis=-1):
-        return say(lang, "offset row", label)
-    if found.ndim >= 2 and found.shape[-2] > 2 and constant(off, axis=-2):
-        return say(lang, "offset column", label)
-    return None
+    lines = constant_lines(off)
+    return say(lang, f"offset {lines}", label) if lines else None
 
 
 def constant(array, axis=None):
@@ -173,6 +167,18 @@ def constant(array, axis=None):
         low, high = np.nanmin(array, axis=axis), np.nanmax(array, axis=axis)
     size = np.nanmax(np.abs(array))
     return bool(np.all(~(high - low > 1e-6 * size + 1e-12)))
+
+
+def constant_lines(array):
+    """What of a matrix is constant, each by itself: "row" or "column"; None where neither is.
+
+    In a line of two numbers that would tell nothing.
+    """
+    if array.ndim >= 2 and array.shape[-1] > 2 and constant(array, axis=-1):
+        return "row"
+    if array.ndim >= 2 and array.shape[-2] > 2 and constant(array, axis=-2):
+        return "column"
+    return None
 
 
 def about_arguments(label, found, wanted, call, lang):

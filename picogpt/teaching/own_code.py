@@ -49,52 +49,52 @@ def block_forward(
         raise NotImplementedError("this folder's block_forward takes one sequence, no dropout")
     changed = []  # the names of values that the hook has changed
 
-    def see(name, array):
-        seen = hook(name, array)
-        if seen is not array and not np.array_equal(seen, array):
+    def noted(name, array):
+        after = hook(name, array)
+        if after is not array and not np.array_equal(after, array):
             changed.append(name)
-        return seen
+        return after
 
     def own_or(n_changed, own, by_steps):
         """What the student's function gives, unless a value inside it was changed meanwhile."""
         return own() if len(changed) == n_changed else by_steps()
 
-    x_in = x = see("x", x)
+    x_in = x = noted("x", x)
     at_block = len(changed)
-    a = see("ln_1", kernels.layer_norm(x, **ln_1, eps=eps))
-    attended = see("attn", attention_part(a, attn, n_head, scale, see, changed, own_or))
+    a = noted("ln_1", kernels.layer_norm(x, **ln_1, eps=eps))
+    attended = noted("attn", attention_part(a, attn, n_head, scale, noted, changed, own_or))
     hook("attn_dropped", 1.0)
-    x = see("x_mid", x + attended)
-    a = see("ln_2", kernels.layer_norm(x, **ln_2, eps=eps))
-    thought = see("mlp", ffn_part(a, mlp, act, see, changed, own_or))
+    x = noted("x_mid", x + attended)
+    a = noted("ln_2", kernels.layer_norm(x, **ln_2, eps=eps))
+    thought = noted("mlp", ffn_part(a, mlp, act, noted, changed, own_or))
     hook("mlp_dropped", 1.0)
     options = {"eps": eps, "act": act, "scale": scale}
-    return see("y", own_or(
+    return noted("y", own_or(
         at_block,
         lambda: kernels.transformer_block(x_in, mlp, attn, ln_1, ln_2, n_head, **options),
         lambda: x + thought,
     ))  # fmt: skip
 
 
-def attention_part(a, attn, n_head, scale, see, changed, own_or):
-    """What attention adds to the residual stream, every step seen: `[n_tokens, n_embd]`."""
+def attention_part(a, attn, n_head, scale, hook, changed, own_or):
+    """What attention adds to the residual stream, step by step: `[n_tokens, n_embd]`."""
     at_mha = len(changed)
-    qkv = see("c_attn", kernels.linear(a, **attn["c_attn"]))  # [n_tokens, 3*n_embd]
+    qkv = hook("c_attn", kernels.linear(a, **attn["c_attn"]))  # [n_tokens, 3*n_embd]
     q, k, v = (kernels.split_heads(part, n_head) for part in np.split(qkv, 3, axis=-1))
-    q, k, v = see("q", q), see("k", k), see("v", v)  # [n_head, n_tokens, d] each
-    see("weights_dropped", 1.0)
+    q, k, v = hook("q", q), hook("k", k), hook("v", v)  # [n_head, n_tokens, d] each
+    hook("weights_dropped", 1.0)
     at_attention = len(changed)
-    scores = see("scores", q @ k.swapaxes(-1, -2))  # [n_head, n_tokens, n_tokens]
-    scaled = see("scaled", scores * (q.shape[-1] ** -0.5 if scale is None else scale))
+    scores = hook("scores", q @ k.swapaxes(-1, -2))  # [n_head, n_tokens, n_tokens]
+    scaled = hook("scaled", scores * (q.shape[-1] ** -0.5 if scale is None else scale))
     mask = kernels.causal_mask(len(a), len(a), a.dtype)
-    masked = see("masked", scaled + mask)
-    weights = see("weights", kernels.softmax(masked))
-    heads = see("heads", own_or(
+    masked = hook("masked", scaled + mask)
+    weights = hook("weights", kernels.softmax(masked))
+    heads = hook("heads", own_or(
         at_attention,
         lambda: kernels.attention(q, k, v, mask, scale=scale),
         lambda: weights @ v,
     ))  # fmt: skip
-    joined = see("joined", kernels.merge_heads(heads))  # [n_tokens, n_embd]
+    joined = hook("joined", kernels.merge_heads(heads))  # [n_tokens, n_embd]
     return own_or(
         at_mha,
         lambda: kernels.mha(a, **attn, n_head=n_head, scale=scale),
@@ -102,11 +102,11 @@ def attention_part(a, attn, n_head, scale, see, changed, own_or):
     )
 
 
-def ffn_part(a, mlp, act, see, changed, own_or):
+def ffn_part(a, mlp, act, hook, changed, own_or):
     """What the feed-forward part adds to the residual stream: `[n_tokens, n_embd]`."""
     at_ffn = len(changed)
-    h = see("c_fc", kernels.linear(a, **mlp["c_fc"]))  # [n_tokens, 4*n_embd]
-    h = see("act", act(h))
+    h = hook("c_fc", kernels.linear(a, **mlp["c_fc"]))  # [n_tokens, 4*n_embd]
+    h = hook("act", act(h))
     return own_or(
         at_ffn,
         lambda: kernels.ffn(a, **mlp, act=act),

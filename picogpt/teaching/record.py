@@ -80,32 +80,34 @@ def head_effects(model, activations, best):
     dlogits[best] -= 1
     dx = np.zeros_like(activations["ln_f"])  # [n_tokens, n_embd]
     dx[-1] = dlogits @ output_matrix(params)
-    eps, last = config.layer_norm_epsilon, f"blocks.{config.n_layer - 1}.y"
+    eps = config.layer_norm_epsilon
+    last = f"blocks.{config.n_layer - 1}.y"
     dy, _, _ = layer_norm_backward(dx, activations[last], params["ln_f"]["g"], eps)
     effects = []
     for i in reversed(range(config.n_layer)):
-        seen = {name: activations[f"blocks.{i}.{name}"] for name in BACKWARD}
-        dy, djoined = back_through_block(dy, seen, params["blocks"][i], config, config.scales[i])
-        by_head = split_heads(djoined * seen["joined"], config.n_head)  # [n_head, n_tokens, d]
+        of_block = {name: activations[f"blocks.{i}.{name}"] for name in BACKWARD}
+        scale = config.scales[i]
+        dy, djoined = back_through_block(dy, of_block, params["blocks"][i], config, scale)
+        by_head = split_heads(djoined * of_block["joined"], config.n_head)  # [n_head, n_tokens, d]
         effects.insert(0, (-by_head.sum(axis=(1, 2))).astype(float).round(5).tolist())
     return effects
 
 
-def back_through_block(dy, seen, block, config, scale):
+def back_through_block(dy, activations, block, config, scale):
     """From a block's dy: dx, and the gradient of its heads' outputs, both `[n_tokens, n_embd]`.
 
     `gradients.block_backward` less the gradients of the weights.
     """
     eps, mlp, attn = config.layer_norm_epsilon, *map(dequantized, (block["mlp"], block["attn"]))
-    dh = config.act_backward(dy @ mlp["c_proj"]["w"].T, seen["c_fc"])  # [n_tokens, d_inner]
+    dh = config.act_backward(dy @ mlp["c_proj"]["w"].T, activations["c_fc"])  # [n_tokens, d_inner]
     da = dh @ mlp["c_fc"]["w"].T
-    dy = dy + layer_norm_backward(da, seen["x_mid"], block["ln_2"]["g"], eps)[0]
+    dy = dy + layer_norm_backward(da, activations["x_mid"], block["ln_2"]["g"], eps)[0]
     djoined = dy @ attn["c_proj"]["w"].T
-    qkv = [seen[name] for name in ("q", "k", "v")]
+    qkv = [activations[name] for name in ("q", "k", "v")]
     dheads = split_heads(djoined, config.n_head)  # [n_head, n_tokens, d]
-    dqkv = attention_backward(dheads, *qkv, seen["weights"], scale=scale)
+    dqkv = attention_backward(dheads, *qkv, activations["weights"], scale=scale)
     da = np.hstack([merge_heads(part) for part in dqkv]) @ attn["c_attn"]["w"].T
-    return dy + layer_norm_backward(da, seen["x"], block["ln_1"]["g"], eps)[0], djoined
+    return dy + layer_norm_backward(da, activations["x"], block["ln_1"]["g"], eps)[0], djoined
 
 
 def residual_stream(activations):

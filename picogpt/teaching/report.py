@@ -93,7 +93,9 @@ def judge_here(folder, part, lang):
         own = load_file(folder / "picogpt" / part.path)
     except Exception as error:
         return {next(iter(part.minutes)): f"{Path(part.path).name}: {error}"}
-    usual, solution, said = load_mistakes(), part.load(), {}
+    usual = load_mistakes()
+    solution = part.load()
+    said = {}
 
     @cache
     def calls_of(name):

@@ -41,7 +41,8 @@ class Request:
         """Raise Refused for what this model can't do, UsageError for learning with int8 weights."""
         if self.learn:
             refuse_int8(model.params)
-        config, n_tokens = model.config, sum(map(len, ids))
+        config = model.config
+        n_tokens = sum(map(len, ids))
         limit = min(N_TOKENS, config.n_ctx)
         if n_tokens > limit:
             raise Refused(

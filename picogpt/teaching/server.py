@@ -69,7 +69,9 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, model, first, port):
         super().__init__((HOST, port), Handler)
-        self.model, self.first, self.turns = model, first, Turns()
+        self.model = model
+        self.first = first
+        self.turns = Turns()
         self.about_model = about_model(model)
         self.address = f"{HOST}:{self.server_port}"
         self.hosts = {self.address, f"localhost:{self.server_port}"}

@@ -156,7 +156,8 @@ class Encoder:
         try:
             tokens = [self._tokens[id] for id in ids]
         except KeyError as error:
-            id, last = error.args[0], self.n_vocab - 1
+            id = error.args[0]
+            last = self.n_vocab - 1
             raise TextError(f"There is no token {id}: the ids are 0 to {last}.") from None
         return b"".join(map(to_bytes, tokens))
 

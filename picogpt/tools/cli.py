@@ -100,7 +100,9 @@ def parse(command, argv):
     """Read the words as keyword arguments for `command`; UsageError where they don't fit it."""
     signature = inspect.signature(command, eval_str=True)
     kinds = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    places, flags, words = [], {}, iter(argv)
+    places = []
+    flags = {}
+    words = iter(argv)
     for word in words:
         if word == "--":
             places += words  # whatever they look like

@@ -87,7 +87,8 @@ def deal_to_cores(f, jobs):
     n_threads = min(count(), cores(), len(jobs)) if count else 1
     if n_threads < 2 or not dealing.acquire(blocking=False):
         return [f(job) for job in jobs]
-    results, left = [None] * len(jobs), deque(enumerate(jobs))
+    results = [None] * len(jobs)
+    left = deque(enumerate(jobs))
 
     def work():
         while left:

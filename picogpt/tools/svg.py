@@ -21,7 +21,8 @@ def line_chart(path, series, title, x_label, y_label):
     if not points:
         return
     xs, ys = zip(*points)
-    x_ticks, y_ticks = ticks(xs, all(x == int(x) for x in xs)), ticks(ys)
+    x_ticks = ticks(xs, all(x == int(x) for x in xs))
+    y_ticks = ticks(ys)
     y_labels = [number(y, y_ticks) for y in y_ticks]
     left = MARGIN + max(map(text_width, y_labels)) + 8
     right = left + PLOT_WIDTH

@@ -64,7 +64,8 @@ def read_chunks(path, n_bytes=CHUNK_BYTES, encoder=None):
     no part of the text and is left out.
     Raises DataError where the file can't be read or is not UTF-8.
     """
-    rest, line = "", 1
+    rest = ""
+    line = 1
     try:
         with Path(path).open("rb") as file:
             blocks = iter(partial(file.read, n_bytes), b"")

@@ -79,7 +79,8 @@ def windows_of(text, first, n_windows, n_ctx, seed):
     Each pass over the tokens, 2 * n_ctx or more, cuts them into windows anew, at another offset,
     and shuffles them. With lines, each window moves on to the next beginning of a line.
     """
-    tokens, starts = text.ids, []
+    tokens = text.ids
+    starts = []
     per_pass = len(tokens) // n_ctx - 1
     for n in range(first // per_pass, (first + n_windows - 1) // per_pass + 1):
         rng = np.random.default_rng([seed, n])
@@ -96,7 +97,8 @@ def valid_loss(model, n_ctx, text):
 
     Raises NotFiniteError where it is NaN or infinite.
     """
-    tokens, lines = text.ids, text.lines
+    tokens = text.ids
+    lines = text.lines
     loss, n_tokens, n_bytes = 0.0, 0, 0
     starts = np.arange(0, max(len(tokens) - n_ctx, 1), n_ctx)[:VALID_WINDOWS]
     for start in starts if lines is None else next_lines(starts, lines, len(tokens) - n_ctx):
@@ -214,8 +216,12 @@ class Run:
     """A training run in its folder: what `train` does at a step, between steps and at the end."""
 
     def __init__(self, model, texts_at, valid, out, recipe, dtype):
-        self.model, self.texts_at, self.valid = model, texts_at, valid
-        self.out, self.recipe, self.dtype = out, recipe, dtype
+        self.model = model
+        self.texts_at = texts_at
+        self.valid = valid
+        self.out = out
+        self.recipe = recipe
+        self.dtype = dtype
         self.checkpoint = out / CHECKPOINT
         self.progress = Progress(model.params)
         go_on(self.progress, self.checkpoint)
@@ -231,7 +237,8 @@ class Run:
 
     def after_step(self, loss, seconds, bar):
         """Log a step, show it, and now and then validate: the score then, else None."""
-        step, recipe = self.progress.step, self.recipe
+        step = self.progress.step
+        recipe = self.recipe
         speed = round(recipe.batch_size * recipe.n_ctx / seconds)
         entry = {"step": step, "loss": round(loss, 5), "tokens_per_second": speed}
         score = None

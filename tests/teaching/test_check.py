@@ -17,7 +17,7 @@ from picogpt.teaching import tokens, training
 from picogpt.teaching.check import check
 from picogpt.teaching.exercise_parts import PARTS
 from picogpt.teaching.golden import defined, golden, load_mistakes, replaced, same, ways
-from picogpt.teaching.kept import check_kept, from_json, keep, read_kept, to_json
+from picogpt.teaching.golden_files import check_golden, from_json, load_golden, save_golden, to_json
 from picogpt.tools.tree import tree_map
 
 MISTAKES = load_mistakes()
@@ -461,22 +461,22 @@ def test_what_is_wrong_below_is_named_first(tmp_path):
         exec(replaced(inspect.getsource(getattr(reference, name)), {}), space)
     for name in ("attention", "mha", "transformer_block", "layer_norm", "ffn", "linear"):
         calls = single_calls(reference, name)
-        keep(tmp_path / f"{name}.json", calls, "en")
+        save_golden(tmp_path / f"{name}.json", calls, "en")
     for name in ("mha", "transformer_block"):
         with pytest.raises(AssertionError) as error:
-            check_kept(space[name], tmp_path)
+            check_golden(space[name], tmp_path)
         said = str(error.value).splitlines()
         assert said[0] == f"{name} calls attention, which is wrong too: mend that first"
         assert said[1].startswith("attention: the mask is missing")
     with pytest.raises(AssertionError, match="^attention: the mask is missing"):
-        check_kept(attention, tmp_path)
+        check_golden(attention, tmp_path)
 
 
 def test_kept_calls_come_back_as_they_were(tmp_path):
     for module, name in ((kernels, "mha"), (tokens, "encode"), (training, "train")):
         calls = golden(module, name, MISTAKES[name], "ko", pairs=False)
-        keep(tmp_path / "kept.json", calls, "ko")
-        read, lang = read_kept(tmp_path / "kept.json")
+        save_golden(tmp_path / "kept.json", calls, "ko")
+        read, lang = load_golden(tmp_path / "kept.json")
         assert lang == "ko" and len(read) == len(calls)
         for one, other in zip(calls, read):
             assert same(other.right, one.right)

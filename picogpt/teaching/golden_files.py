@@ -15,27 +15,27 @@ NUMBERS = Path(__file__).parent / "numbers"  # in a student's copy
 FUNCTIONS = {"tanh": np.tanh, "cos_backward": exercise_calls.cos_backward}  # given as arguments
 
 
-def keep(path, calls, lang):
+def save_golden(path, calls, lang):
     """Write the calls of one function and the language of its hints to a file."""
-    kept = {"lang": lang, "calls": [to_json(list(call)) for call in calls]}
-    path.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8", newline="\n")
+    values = {"lang": lang, "calls": [to_json(list(call)) for call in calls]}
+    path.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8", newline="\n")
 
 
-def read_kept(path):
-    """The calls in a file that `keep` wrote, and the language of their hints."""
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return [GoldenCall(*from_json(call)) for call in kept["calls"]], kept["lang"]
+def load_golden(path):
+    """The calls in a file that `save_golden` wrote, and the language of their hints."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return [GoldenCall(*from_json(call)) for call in values["calls"]], values["lang"]
 
 
-def check_kept(function, numbers=NUMBERS):
-    """Check a function by the numbers kept for it; raises as `check_with_needs` does."""
+def check_golden(function, numbers=NUMBERS):
+    """Check a function by the numbers in its file; raises as `check_with_needs` does."""
     __tracebackhide__ = True
 
     def calls_of(name):
         path = numbers / f"{name}.json"
-        return read_kept(path)[0] if path.exists() else None
+        return load_golden(path)[0] if path.exists() else None
 
-    lang = read_kept(numbers / f"{function.__name__}.json")[1]
+    lang = load_golden(numbers / f"{function.__name__}.json")[1]
     check_with_needs(function, calls_of, lang)
 
 
