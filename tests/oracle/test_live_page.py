@@ -1,18 +1,16 @@
 """The page that answers, in a browser and with a real server: type, grow, silence, patch, learn."""
 
-import threading
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
 from models import small_model
 from oracles import oracle
-from test_page import CHROMIUM, FLAGS, WILD, check, number, troubles_of_axe
+from serving import serving
+from test_page import WILD, check, number, troubles_of_axe
 
 import picogpt
 from picogpt.kernels import softmax
-from picogpt.teaching import server as served
-from picogpt.teaching.request import Request
 
 playwright = oracle("playwright.sync_api")
 expect = playwright.expect
@@ -26,20 +24,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def server(model):
-    with served.open_server(model, Request((ONE,)), 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with serving(model, ONE) as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ keeps pictures of the page, to be looked at.
 
 import os
 import re
-import shutil
 from importlib.resources import files
 
 import numpy as np
 import pytest
 from models import small_model
-from oracles import oracle
+from oracles import CHROMIUM, oracle
 
 import picogpt
 from picogpt.explain import explain
@@ -23,24 +22,12 @@ from picogpt.teaching.request import Request
 
 playwright = oracle("playwright.sync_api")
 axe = files(oracle("axe_playwright_python")) / "axe.min.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if not CHROMIUM and os.environ.get("ORACLES_REQUIRED") != "1":
     pytest.skip("there is no Chromium", allow_module_level=True)
 
 ONE = "This morning, there was a tiny mouse under my bed"
 TWO = "I prefer a wireless mouse for my computer"
 WILD = """A 🐭 said "안녕" & 'bye' </script><b>x</b>  é"""
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from differences import slope_at
 from models import random_params, small_config, small_model
 
 from picogpt.kernels import hidden_states, layer_norm, linear, softmax
@@ -56,13 +57,7 @@ def check(loss_of, tree, grads, n_places=3, eps=1e-6):
         assert array.shape == gradient.shape
         flat, largest = array.reshape(-1), np.abs(gradient).argmax()
         for i in [largest, *rng.integers(0, array.size, n_places)]:
-            before = flat[i]
-            flat[i] = before + eps
-            above = loss_of()
-            flat[i] = before - eps
-            below = loss_of()
-            flat[i] = before
-            expected = (above - below) / (2 * eps)
+            expected = slope_at(loss_of, flat, i, eps)
             assert gradient.reshape(-1)[i] == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import numpy as np
 import pytest
 from models import small_folder, small_model
+from serving import serving
 from systems import PYTHON_PATH
 
 import picogpt
@@ -39,12 +40,8 @@ def model():
 
 @pytest.fixture(scope="module")
 def server(model):
-    with served.open_server(model, Request((ONE,)), 0) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with serving(model, ONE) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def get(server, path="/", headers=(), method="GET", **query):
