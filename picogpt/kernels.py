@@ -3,7 +3,8 @@
 Activations are `[n_tokens, n_embd]` throughout. A batch is sequences laid end to end in one such
 array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only positions,
 attention and picking the last token ask. With `caches`, sequence i goes on where it stopped; they
-are the only thing that a kernel writes to.
+are the only thing that a kernel writes to. `deal(f, jobs)` runs f for each of a list of jobs, in
+any order, on one core (`in_turn`, the default) or on several (tools/cores.py).
 
 Formulas come first, each before the one that calls it, from gelu to gpt2. What batches, the cache
 and speed need stands together at the end.
@@ -44,7 +45,7 @@ def layer_norm(x, g, b, eps=1e-5):
 
 
 def in_turn(f, jobs):
-    """[f(job) for job in jobs]: what `deal` is by default; for more cores see tools/cores.py."""
+    """What `deal` is by default: [f(job) for job in jobs]."""
     return [f(job) for job in jobs]
 
 
@@ -229,8 +230,8 @@ def gpt2(
     With last_only, for what follows each sequence: `[n_sequences, n_vocab]`. `caches` is
     `[n_sequences][n_layer]`, from `new_cache`; `scale` None or a list, one number for each block;
     `lm_head` `[n_vocab, n_embd]` None is wte, the tied output; in int8 it is what `linear` takes.
-    `deal` runs a function for each of a list of jobs, in any order, as `in_turn` does. Radford et
-    al. 2019; tied output: Press & Wolf 2017. Raises ValueError when a sequence is longer than wpe.
+    Raises ValueError when a sequence is longer than wpe. Radford et al. 2019; tied output: Press &
+    Wolf 2017.
     """
     x = hidden_states(
         inputs, wte, wpe, blocks, n_head, lengths=lengths, caches=caches, eps=eps, act=act,
@@ -309,7 +310,7 @@ def few_rows(f, x, *others, n_rows=64, deal=in_turn):
     """Apply f to a few rows at a time, so that temporaries stay in cache: the numbers of f(x).
 
     f makes of each row, and of those at its place in the others, a row as long as x's. On
-    `[512, 3072]` gelu takes a third of the time. `deal` runs a function for each of a list of jobs.
+    `[512, 3072]` gelu takes a third of the time.
     """
     if len(x) <= n_rows:
         return f(x, *others)
@@ -328,7 +329,7 @@ def int8_product(x, w, *, n_numbers=2**17, deal=in_turn):
 
     The processor multiplies floats, so each number of w must become one. Widened as a whole, w
     would go to memory as floats and come back; of so few columns that they stay in the processor's
-    cache, memory has only the bytes to hand over. `deal` runs a function for each of some jobs.
+    cache, memory has only the bytes to hand over.
     """
     y = np.empty((len(x), w.shape[1]), x.dtype)
     n_columns = max(1, n_numbers // len(w))

@@ -25,7 +25,7 @@ def decay_mask(params):
 
 def adamw(
     params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None,
-    each=map,
+    deal=map,
 ):
     """One step of AdamW; params and state are updated in place. Loshchilov & Hutter 2019, alg. 2.
 
@@ -36,7 +36,7 @@ def adamw(
     in torch, lr multiplies the decay. (Stanford's CS 224N decays after the update.)
 
     lr is one number; `decays` is a tree of bools (None: decay everything); what grads lacks, or
-    has {} for, stays as it is. `each` is map, or the map of a pool of threads. At the first step
+    has {} for, stays as it is. `deal` is map, or the map of a pool of threads. At the first step
     the corrected m / sqrt(v) is the gradient's sign: 2 becomes 2 (1 - 0.1 x 0.01) - 0.1.
 
     >>> params, grads = {"w": np.array([2.0])}, {"w": np.array([0.5])}
@@ -57,14 +57,14 @@ def adamw(
             w -= lr / correct_m * m / (np.sqrt(v / correct_v) + eps)
 
     trees = [params, state["m"], state["v"]]
-    update_each(each, update, grads, *trees, *([] if decays is None else [decays]))
+    update_each(deal, update, grads, *trees, *([] if decays is None else [decays]))
 
 
-def update_each(each, update, grads, *trees):
+def update_each(deal, update, grads, *trees):
     """Call update(grad, ...) for every leaf of grads and those at the same place in the trees."""
     leaves = []
     tree_map(lambda *arrays: leaves.append(arrays), grads, *trees)
-    list(each(lambda arrays: update(*arrays), leaves))
+    list(deal(lambda arrays: update(*arrays), leaves))
 
 
 def split_for_muon(grads):
@@ -79,7 +79,7 @@ def split_for_muon(grads):
     return matrices, others
 
 
-def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, each=map):
+def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, deal=map):
     """One step of Muon for matrices; params and the running mean state["m"] change in place.
 
     A matrix's gradient is mostly a few directions, and so is AdamW's step. Muon's step is as long
@@ -88,7 +88,7 @@ def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, each=map):
     Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the factor, which
     gives the step the size that AdamW's has at the same lr, and the decay: Liu et al. 2025, "Muon
     is scalable for LLM training", eq. 4. Equals torch.optim.Muon(adjust_lr_fn="match_rms_adamw"),
-    which rounds to bfloat16. What grads has {} for stays as it is; `each` as in adamw.
+    which rounds to bfloat16. What grads has {} for stays as it is; `deal` as in adamw.
     """
 
     def update(grad, weight, mean, path):
@@ -99,7 +99,7 @@ def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, each=map):
             w *= 1 - lr * weight_decay
             w -= lr * 0.2 * max(g.shape) ** 0.5 * orthogonalised(g)
 
-    update_each(each, update, grads, params, state["m"], tree_paths(params))
+    update_each(deal, update, grads, params, state["m"], tree_paths(params))
 
 
 def orthogonalised(g, n_steps=5):

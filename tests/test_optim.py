@@ -252,12 +252,12 @@ def test_orthogonalised_has_all_its_directions_equally_long(shape):
 def test_threads_update_each_leaf_as_one_thread_does():
     results = []
     with ThreadPoolExecutor(3) as pool:
-        for each in (map, pool.map):
+        for deal in (map, pool.map):
             params = random_params(small_config())
             grads, state = random_params(small_config(), seed=1), optim.new_state(params)
             matrices, rest = optim.split_for_muon(grads)
-            optim.muon(params, matrices, state, 0.1, each=each)
-            optim.adamw(params, rest, state, 0.1, each=each)
+            optim.muon(params, matrices, state, 0.1, deal=deal)
+            optim.adamw(params, rest, state, 0.1, deal=deal)
             results.append(tree_leaves(params))
     assert all(map(np.array_equal, *results))
 

@@ -58,8 +58,8 @@ class FeatureCache:
         path = self.place / file_name(batch, buffer.getbuffer())
         try:
             self.place.mkdir(parents=True, exist_ok=True)
-            with written_beside(path, synced=False) as partial:
-                partial.write_bytes(buffer.getbuffer())
+            with written_beside(path, synced=False) as part:
+                part.write_bytes(buffer.getbuffer())
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except OSError as error:
             self.broken = True

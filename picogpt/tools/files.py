@@ -1,8 +1,8 @@
 """Files that are there whole or not at all, folders that one run has for itself, and JSON files.
 
-Everything this project writes passes through here. A new file is made in a folder of its own, a
-workshop, beside the place where it belongs, brought to the disk (fsync) and renamed into place: who
-looks there finds the old file or the new one, also after a power cut. A workshop is locked while
+Everything this project writes passes through here. A new file is made in a staging folder
+beside the place where it belongs, brought to the disk (fsync) and renamed into place: who looks
+there finds the old file or the new one, also after a power cut. A staging folder is locked while
 its process lives. A killed process leaves it unlocked, and the next one that writes there deletes
 it.
 """
@@ -25,7 +25,7 @@ except ImportError:  # Windows
     fcntl = None
     import msvcrt
 
-WORKSHOP = {"prefix": ".picogpt-", "suffix": ".part"}
+STAGING = {"prefix": ".picogpt-", "suffix": ".part"}
 LOCK_FILE = ".picogpt.lock"  # on Windows alone, where a folder itself can't be locked
 TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # what the systems say of another's lock
 RENAME_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between tries
@@ -85,13 +85,13 @@ def unlock(folder, lock):
 
 
 @contextmanager
-def workshop(folder):
+def staging_folder(folder):
     """A new folder inside `folder` for files on their way; deleted in the end, whatever happens.
 
     First, what killed processes left of theirs is deleted.
     """
-    delete_old_workshops(folder)
-    made, lock = new_workshop(folder)
+    delete_abandoned(folder)
+    made, lock = new_staging_folder(folder)
     locked_here.add(made)
     try:
         yield made
@@ -101,10 +101,10 @@ def workshop(folder):
         shutil.rmtree(made, ignore_errors=True)
 
 
-def new_workshop(folder):
-    """Make and lock a workshop: its path and its lock."""
+def new_staging_folder(folder):
+    """Make and lock a staging folder: its path and its lock."""
     while True:
-        made = Path(os.path.realpath(tempfile.mkdtemp(dir=folder, **WORKSHOP)))
+        made = Path(os.path.realpath(tempfile.mkdtemp(dir=folder, **STAGING)))
         with suppress(FolderInUseError, FileNotFoundError):
             lock = try_lock(made)
             if made.exists():
@@ -112,9 +112,9 @@ def new_workshop(folder):
         # before it was locked, another process took it for a dead one's
 
 
-def delete_old_workshops(folder):
-    """Delete the workshops in `folder` whose processes have ended, and their locks with them."""
-    for old in Path(folder).glob(WORKSHOP["prefix"] + "*" + WORKSHOP["suffix"]):
+def delete_abandoned(folder):
+    """Delete the staging folders in `folder` whose processes have ended, and their locks."""
+    for old in Path(folder).glob(STAGING["prefix"] + "*" + STAGING["suffix"]):
         with suppress(OSError):  # its owner lives, or deletes it at this very moment
             if (lock := try_lock(old)) is not None:
                 shutil.rmtree(old, ignore_errors=True)
@@ -135,7 +135,7 @@ def written_beside(path, synced=True):
     target = Path(os.path.realpath(path))
     try:
         renamed = not path.exists() or (path.is_file() and not str(path).startswith("/dev/"))
-        with workshop(target.parent if renamed else tempfile.gettempdir()) as folder:
+        with staging_folder(target.parent if renamed else tempfile.gettempdir()) as folder:
             part = folder / target.name
             part.touch()
             mode = part.stat().st_mode
@@ -157,8 +157,8 @@ def written_beside(path, synced=True):
 
 
 def shown(path):
-    """A path as the user knows it: of a file in a workshop, the one that it is made for."""
-    return Path(*(part for part in Path(path).parts if not part.startswith(WORKSHOP["prefix"])))
+    """A path as the user knows it: of a file in a staging folder, the one that it is made for."""
+    return Path(*(part for part in Path(path).parts if not part.startswith(STAGING["prefix"])))
 
 
 def make_ready(part, path, synced=True):
@@ -209,7 +209,7 @@ def written_together(folder, last, outdated=()):
     """
     folder = Path(folder)
     try:
-        with locked(folder), workshop(folder) as made:
+        with locked(folder), staging_folder(folder) as made:
             yield made
             old_names = [name for name in outdated if (folder / name).exists()]
             parts = [part for part in made.iterdir() if part.name != LOCK_FILE]

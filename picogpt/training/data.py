@@ -127,10 +127,10 @@ def encode_files(encoder, files, path, special_tokens=True):
         chunks = read_chunks(file, encoder=encoder)
         for ids in encoder.encode_chunks(chunks, special_tokens):
             arrays.append(np.array(ids, dtype))
-    with written_beside(path) as partial:
-        with partial.open("wb") as file:
+    with written_beside(path) as part:
+        with part.open("wb") as file:
             np.save(file, np.concatenate(arrays))
-        with partial.open("r+b") as file:
+        with part.open("r+b") as file:
             crc = zlib.crc32(np.memmap(file, mode="r"))
             file.seek(0, os.SEEK_END)
             file.write(crc.to_bytes(N_CRC, "little"))

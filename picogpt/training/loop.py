@@ -48,10 +48,10 @@ def init_params(config, rng):
 def batch_at(step, texts, n_ctx, batch_size, seed):
     """The windows of a step: `[batch_size, n_ctx + 1]` ids, from one Text or from several.
 
-    Windows are dealt to the texts in the order of `dealt`, however large a batch is, and each text
-    goes on where it was left.
+    Texts take turns in the order of `interleaved`, however large a batch is, and each goes on where
+    it was left.
     """
-    order = dealt([text.share for text in texts])
+    order = interleaved([text.share for text in texts])
     parts = []
     for i, text in enumerate(texts):
         before, after = (
@@ -63,10 +63,10 @@ def batch_at(step, texts, n_ctx, batch_size, seed):
     return np.concatenate(parts)
 
 
-def dealt(shares):
+def interleaved(shares):
     """Which text gets a window, in turn: every text as often as its share says, evenly spread.
 
-    >>> dealt([5, 2, 1])
+    >>> interleaved([5, 2, 1])
     [0, 1, 0, 0, 2, 0, 1, 0]
     """
     places = [((k + 0.5) / share, i) for i, share in enumerate(shares) for k in range(share)]
@@ -174,14 +174,14 @@ def train_step(model, state, windows, step, recipe, summed):
 
     loss, grads = summed(part_gradients, list(zip(np.array_split(windows, n_parts), rngs)))
     optim.clip(grads, recipe.max_norm)
-    update(model.params, grads, state, step, recipe, summed.each)
+    update(model.params, grads, state, step, recipe, summed.deal)
     return loss
 
 
-def update(params, grads, state, step, recipe, each):
+def update(params, grads, state, step, recipe, deal):
     """Move the parameters against their gradients, as the recipe's optimizer does."""
     share = recipe.share_of_peak(step)
-    decay = {"weight_decay": recipe.weight_decay, "each": each}
+    decay = {"weight_decay": recipe.weight_decay, "deal": deal}
     if recipe.optimizer == "muon":
         matrices, grads = optim.split_for_muon(grads)
         optim.muon(params, matrices, state, share * recipe.muon_rate, **decay)

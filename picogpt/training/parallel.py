@@ -21,7 +21,7 @@ def summed_over_threads(n_threads):
     The parts are dealt out and added in a fixed order: the same parts and threads give the same
     sum, bit for bit, where the BLAS can be kept to one thread. Where it can't (cores.py says of
     which it can), all parts run on one of our threads, and the sum's last bits depend on how many
-    threads the BLAS itself uses. `summed.each` is map over the same threads, for other work.
+    threads the BLAS itself uses. `summed.deal` is map over the same threads, for other work.
     """
     keep_freed_memory()
     with blas_threads(1) as alone, ThreadPoolExecutor(n_threads if alone else 1) as pool:
@@ -38,5 +38,5 @@ def summed_over_threads(n_threads):
             shares = [parts[i::n_threads] for i in range(min(n_threads, len(parts)))]
             return share(lambda future: future.result(), [pool.submit(share, f, s) for s in shares])
 
-        summed.each = pool.map
+        summed.deal = pool.map
         yield summed

@@ -110,7 +110,7 @@ def train_steps(
     saved_at = time.monotonic()
     with deferred_interrupt() as pressed, summed_over_threads(n_threads) as summed, bar, quiet:
         while progress.step < n_steps and not (is_over and is_over()):
-            score = take_sound_step(progress, take_step, after_step, rate, summed, bar)
+            score = take_checked_step(progress, take_step, after_step, rate, summed, bar)
             bar.update()
             due = pressed or (save_with_score and score is not None)
             if path and (due or time.monotonic() > saved_at + SAVE_SECONDS):
@@ -123,7 +123,7 @@ def train_steps(
                 raise KeyboardInterrupt(*[said] if path else [])
 
 
-def take_sound_step(progress, take_step, after_step, rate, summed, bar):
+def take_checked_step(progress, take_step, after_step, rate, summed, bar):
     """Take a step and give back its score; raises NotFiniteError, which tells where."""
     started = time.perf_counter()
     loss = take_step(progress.step, progress.state, summed)
