@@ -7,8 +7,12 @@ read from memory once for all. Then each next token is taken from its position's
 would be without a draft, and as long as that is the drafted token, the next position is valid, too.
 So the text is the same text, greedy or sampled; only the number of passes changes.
 
-Prompt look-up decoding (Saxena 2023); it is speculative decoding (Leviathan, Kalman & Matias 2023;
-Chen et al. 2023) with a draft that is certain of itself.
+Apoorv Saxena 2023, "Prompt Lookup Decoding" (github.com/apoorvumang/prompt-lookup-decoding). It is
+speculative decoding (Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via
+Speculative Decoding", sec. 2; Chen et al. 2023, "Accelerating Large Language Model Decoding with
+Speculative Sampling") with a draft that is certain of itself. These keep a drafted token with the
+probability p / q, at most 1, where the model gives it p and the draft q: here q is 1, and a token
+drawn from the model is the drafted one with just that probability p.
 """
 
 N_KEY = 4  # so many tokens must have stood together before
