@@ -53,6 +53,16 @@ def row(out, name):
     return [float(x) for x in re.search(rf"^{name}  .*", out, re.M)[0].removeprefix(name).split()]
 
 
+def test_features_of_int8_weights_and_their_head(probe):
+    code, out, _ = probe("sst", "--int8", "--epochs=3")
+    assert code == 0 and out.startswith("sst by small in int8, ")
+    assert probe("sst", "--int8", "--predict=A fine film.")[0] == 0
+    code, _, err = probe("sst", "--predict=A fine film.")
+    assert code == 1 and err.count("\n") == 1 and "trained with --int8" in err
+    code, _, err = probe("sst", "--int8", "--mode=top")
+    assert code == 2 and err == "--int8 goes with --mode linear: a model in int8 can't be trained\n"
+
+
 def test_the_linear_probe(probe, tmp_path, model_folder):
     code, out, _ = probe("sst", "--epochs=3")
     assert code == 0

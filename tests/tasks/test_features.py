@@ -227,6 +227,13 @@ def test_a_worker_without_the_model_is_told_in_one_sentence(tmp_path):
         features(MODEL, sequences(3), executor=OnDemand(), folder=str(tmp_path / "no-such"))
 
 
+def test_workers_take_int8_weights_where_the_model_has_them(folder):
+    texts, model = sequences(5), load(folder, int8=True)
+    got = features(model, texts, executor=OnDemand())
+    np.testing.assert_allclose(got, features(model, texts), atol=1e-6)
+    assert np.abs(got - features(MODEL, texts)).max() > 1e-3
+
+
 def test_workers_take_the_models_own_folder_and_no_other_model(folder):
     texts, model = sequences(5), load(folder)
     got = features(model, texts, executor=OnDemand())
