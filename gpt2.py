@@ -53,8 +53,8 @@ def main(
             hub; without it 124M, or tiny where that can't be had.
         models_dir: where models are kept.
         temperature: below 1 is careful, above 1 is daring; 0 always takes the likeliest token.
-        top_k: draw from the k likeliest tokens only; 0 is all of them.
-        top_p: draw from the likeliest tokens that reach this probability together; 1 is all.
+        top_k: sample from the k likeliest tokens only; 0 is all of them.
+        top_p: sample from the likeliest tokens that reach this probability together; 1 is all.
         seed: the same whole number gives the same text again.
         n_samples: how many continuations to write; a line --- stands between them.
         stop: end before this text comes; several are separated by |||, and \\n is the end of a line
@@ -94,12 +94,12 @@ def main(
 
 
 def print_samples(model, prompt, n_tokens, n_samples, options):
-    """Write one continuation after the other, and print every piece of it as it comes."""
+    """Write one continuation after the other, and print its text as it comes."""
     for i in range(n_samples):
         if i:
             print("---")
-        for piece in generate(model, prompt, n_tokens, **options):
-            print(piece, end="", flush=True)
+        for text in generate(model, prompt, n_tokens, **options):
+            print(text, end="", flush=True)
         print()
 
 

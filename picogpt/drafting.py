@@ -15,8 +15,10 @@ probability p / q, at most 1, where the model gives it p and the draft q: here q
 drawn from the model is the drafted one with just that probability p.
 """
 
-N_KEY = 4  # so many tokens must have stood together before
-MIN_NEEDED, FIRST_NEEDED, MAX_NEEDED = 4, 6, 64  # how long a text must repeat before a draft
+N_KEY = 4  # the newest so many tokens are looked up: where did they stand before?
+# for how many tokens a text must have repeated itself before a draft is made: at least, at first,
+# and at most
+MIN_NEEDED, FIRST_NEEDED, MAX_NEEDED = 4, 6, 64
 MIN_ROWS, MAX_ROWS = 8, 32  # tokens in a pass with a draft; fewer than 8 cost as much as 8
 PASS_COST = 3  # a pass with a draft takes about as long as this many passes without one
 

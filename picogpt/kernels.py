@@ -301,7 +301,8 @@ def extend_cache(cache, k, v):
     start, end = cache["length"], cache["length"] + k.shape[1]
     if end > cache["k"].shape[1]:
         raise ValueError(f"{end} tokens are more than the cache's {cache['k'].shape[1]} positions")
-    cache["k"][:, start:end], cache["v"][:, start:end] = k, v
+    cache["k"][:, start:end] = k
+    cache["v"][:, start:end] = v
     cache["length"] = end
     return cache["k"][:, :end], cache["v"][:, :end]
 

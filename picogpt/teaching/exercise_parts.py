@@ -61,7 +61,7 @@ PARTS = {
         Part(
             "sampling", "generation", 1,
             {"keep_top_k": 15, "keep_top_p": 25, "distribution": 15},
-            {"en": "from logits to the probabilities that the next token is drawn from",
+            {"en": "from logits to the probabilities that the next token is sampled from",
              "ko": "로그잇에서 다음 토큰을 뽑을 확률까지 (temperature, top-k, top-p)"},
         ),
         Part(

@@ -96,10 +96,10 @@ def about_texts(model, request):
     }
     for shown, before, edit, more in zip(data["texts"], plain, edits, request.appended):
         shown["appended"] = list(more)
-        logits = before["logits"][-1, : model.encoder.n_vocab]
-        shown["effects"] = head_effects(model, before, best=int(logits.argmax()))
+        last_logits = before["logits"][-1, : model.encoder.n_vocab]
+        shown["effects"] = head_effects(model, before, best=int(last_logits.argmax()))
         if edit is not None:
-            shown["before"] = pack(logits, 4)
+            shown["before"] = pack(last_logits, 4)
     if request.lecture:
         data["lecture"] = about_lecture(model, ids, plain)
     if request.learn:
