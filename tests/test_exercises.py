@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from functools import partial
 from pathlib import Path
 
@@ -259,22 +260,24 @@ def test_what_the_page_shows_of_a_block_comes_from_ones_own_functions(written):
 
 
 def test_a_teachers_table(tmp_path, written, capsys):
-    for name in ("kim", "lee", "park"):
-        shutil.copytree(written("sampling"), tmp_path / name)
+    for name in ("kim", "lee", "박지성"):  # the last as macOS may give it: letters taken apart
+        shutil.copytree(written("sampling"), tmp_path / unicodedata.normalize("NFD", name))
     source = inspect.getsource(PARTS["sampling"].load())
     fill_in(tmp_path / "lee", "sampling", source.replace("logits / temperature", "logits"))
-    fill_in(tmp_path / "park", "sampling", "def keep_top_k(:\n")
+    fill_in(tmp_path / unicodedata.normalize("NFD", "박지성"), "sampling", "def keep_top_k(:\n")
     (tmp_path / "notes").mkdir()
     capsys.readouterr()
     assert call(main, [str(tmp_path), "--report"]) == 0
-    rows = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
-    rows = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+    lines = capsys.readouterr().out.splitlines()
+    begins = {report.columns(line[: re.search("part|sampling", line).start()]) for line in lines}
+    assert begins == {8}  # three Korean letters are six wide
+    rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
     assert rows == [
         ["name", "part", "passed", "hints"],
         ["kim", "sampling", "0 of 3", "not begun: keep_top_k, keep_top_p, distribution"],
         ["lee", "sampling", "2 of 3", "distribution: temperature has not been applied: divide the "
          "logits by it"],
-        ["park", "sampling", "0 of 3", rows[3][-1]],
+        ["박지성", "sampling", "0 of 3", rows[3][-1]],
     ]  # fmt: skip
     assert rows[3][-1].startswith("generation.py: ") and "line 1" in rows[3][-1]
     assert call(main, [str(tmp_path / "notes"), "--report"]) == 1

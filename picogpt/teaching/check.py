@@ -24,7 +24,7 @@ def check(function, calls, lang="en"):
     if not wrong:
         return
     first = wrong[0]
-    hints = known_mistakes(found, calls, wrong)
+    hints = known_mistakes(found, calls, wrong, lang)
     if not hints:
         hints = known_by_output(found[first], calls[first])
     if not hints:
@@ -61,10 +61,11 @@ def names_in(code):
     return set(code.co_names).union(*inner)
 
 
-def known_mistakes(found, calls, wrong):
+def known_mistakes(found, calls, wrong, lang):
     """The hint whose mistake explains most of the calls that went wrong, in a list; or none.
 
-    A mistake that should have shown in a call that went right counts against itself.
+    A call that gave something else than the mistake would give there counts against it; where more
+    speaks against it than for it, the hint is given as a guess.
     """
     marks = [fingerprints(outcome) for outcome in found]
     explained = {}  # {(hint, which of its ways): for each call where it shows, does it explain it?}
@@ -76,7 +77,10 @@ def known_mistakes(found, calls, wrong):
                     explained.setdefault((hint, way), []).append(explains)
     # calls that it explains, less those that it should explain and doesn't
     scores = {way: 2 * sum(fits) - len(fits) for way, fits in explained.items() if any(fits)}
-    return [max(scores, key=scores.get)[0]] if scores else []
+    if not scores:
+        return []
+    best = max(scores, key=scores.get)
+    return [best[0] if scores[best] >= 0 else say(lang, "guess", best[0])]
 
 
 def known_by_output(found, call):

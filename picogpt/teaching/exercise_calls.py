@@ -343,6 +343,8 @@ def for_tokens():
               (111, 119): 261, (260, 260): 262}  # fmt: skip
     # in "dacbe" the leftmost pair, the lowest pair and the one learned first lead apart
     by_rank = {(98, 101): 256, (100, 97): 257, (97, 99): 258, (99, 98): 259}
+    # and in "xababc" the leftmost, the one that comes most often and the one learned first
+    by_count = {(98, 99): 256, (97, 98): 257, (120, 97): 258}
     return {
         "count_pairs": [
             Call({"words": {(1, 2, 1, 2): 3, (2, 1): 1}}),
@@ -365,6 +367,7 @@ def for_tokens():
             Call({"text": text, "merges": merges}),
             Call({"text": "l ow", "merges": {(108, 32): 256, (32, 111): 257}}),
             Call({"text": "dacbe", "merges": by_rank}),
+            Call({"text": "xababc", "merges": by_count}),
         ],
         "decode": [
             Call({"ids": [257, 32, 258, 259], "merges": merges}),

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import unicodedata
 from functools import cache
 from inspect import getsource
 from pathlib import Path
@@ -36,11 +37,22 @@ def print_report(folder, lang):
     rows = [HEAD[lang]]
     for path in students:
         part = part_in(path)
-        name = path.relative_to(folder).as_posix()
+        # macOS may take 한 apart in a file's name, into ㅎ, ㅏ and ㄴ
+        name = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
         rows += row_of(name, part, judge(path, part, lang), lang)
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max(columns(row[i]) for row in rows) for i in range(3)]
     for *cells, last in rows:
-        print("  ".join([cell.ljust(width) for cell, width in zip(cells, widths)] + [last]))
+        padded = [cell + " " * (width - columns(cell)) for cell, width in zip(cells, widths)]
+        print("  ".join([*padded, last]))
+
+
+def columns(text):
+    """How many columns of a terminal a text takes: Korean and Chinese letters are two wide.
+
+    >>> columns("Kim"), columns("김철수")
+    (3, 6)
+    """
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
 def students_in(folder):

@@ -135,6 +135,8 @@ SAY = {
         "{}의 값이 정수입니다. 반올림되었거나 정수 배열에 쓰고 있지 않은지 확인하세요",
     ),
     "one output": ("of what it gives back, {} alone is wrong", "반환값 가운데 {}만 틀렸습니다"),
+    # a usual mistake that explains some of what went wrong, but not most of it
+    "guess": ("perhaps {}", "혹시 다음과 같은 실수인지 확인하세요: {}"),
     # what else is wrong
     "first": (
         "{} calls {}, which is wrong too: mend that first",

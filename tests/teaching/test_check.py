@@ -4,6 +4,7 @@
 import inspect
 import math
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -265,6 +266,41 @@ def typed_encode(text, merges):
     return ids
 
 
+def typed_encode_by_count(text, merges):
+    ids = []
+    for pre_token in tokens.PRE_TOKENS.findall(text):
+        word = list(pre_token.encode())
+        while counts := Counter(pair for pair in zip(word, word[1:]) if pair in merges):
+            pair = counts.most_common(1)[0][0]
+            word = tokens.join(word, pair, merges[pair])
+        ids += word
+    return ids
+
+
+def typed_layer_norm_backward_g(dy, x, g, eps=1e-5):
+    s = np.sqrt(x.var(-1, keepdims=True) + eps)
+    z = (x - x.mean(-1, keepdims=True)) / s
+    dx = dy - np.mean(dy, 1)[:, None] - z * np.mean(dy * z, 1)[:, None]
+    return g / s * dx, np.einsum("td,td->d", dy, z), dy.sum(0)
+
+
+def typed_gpt2(inputs, wte, wpe, blocks, ln_f, n_head):
+    x = wte[inputs] + wpe[: len(inputs)]
+    for _ in range(len(blocks)):
+        x = reference.transformer_block(x, **blocks[0], n_head=n_head)
+    return reference.layer_norm(x, **ln_f) @ wte.T
+
+
+def typed_ffn_turned(x, c_fc, c_proj):
+    a = gelu(x @ c_proj["w"] + c_proj["b"])
+    return a @ c_fc["w"] + c_fc["b"]
+
+
+def typed_batch_at(ids, starts, n_ctx):
+    inputs = np.array([ids[s : s + n_ctx] for s in starts])
+    return inputs, np.concatenate([inputs[:, 1:], inputs[:, :1]], axis=1)
+
+
 TYPED = [
     (typed_layer_norm, reference, "n - 1"),
     (typed_layer_norm, reference, "eps stands under the root"),
@@ -293,6 +329,11 @@ TYPED = [
     (typed_keep_top_k_ties, generation, "what equals the k-th best stays"),
     (typed_ffn, kernels, "act is an argument"),
     (typed_encode, tokens, "cut the text with PRE_TOKENS"),
+    (typed_encode_by_count, tokens, "counts matter in learning only"),
+    (typed_layer_norm_backward_g, gradients, "g comes in before the means"),
+    (typed_gpt2, reference, "every block has parameters of its own"),
+    (typed_ffn_turned, reference, "c_fc comes first"),
+    (typed_batch_at, training, "the window's own first id"),
 ]
 
 
@@ -386,6 +427,17 @@ def test_an_unknown_mistake_is_described(change, said):
     message = said_of(linear_backward, gradients)
     assert message.startswith(f"linear_backward: {said}")
     assert re.search("[가-힣]", said_of(linear_backward, gradients, "ko").splitlines()[0])
+
+
+def test_a_mistake_that_explains_little_is_a_guess():
+    def layer_norm(x, g, b, eps=1e-5):
+        y = reference.layer_norm(x, g, b, eps)
+        return y - b if abs(x).max() < 0.1 else y * y + x  # b is missing in one call of three
+
+    said = said_of(layer_norm, reference).splitlines()
+    assert said[0] == "layer_norm: perhaps the shift b is missing"
+    assert said[1].startswith("in call 1 of 3")
+    assert "실수인지 확인하세요: b를" in said_of(layer_norm, reference, "ko")
 
 
 def test_two_mistakes_at_once_are_told_both():
