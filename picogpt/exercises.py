@@ -11,7 +11,7 @@ from typing import Literal
 from picogpt.teaching import report as reports
 from picogpt.teaching.check import check
 from picogpt.teaching.exercise_parts import PARTS
-from picogpt.teaching.folder import PACKAGE, blank, write_folder
+from picogpt.teaching.folder import PACKAGE, blank, write_all, write_folder
 from picogpt.teaching.golden import golden, mistaken
 from picogpt.tools.cli import run
 from picogpt.tools.errors import UsageError
@@ -23,7 +23,7 @@ def main(
     folder: Path,
     *,
     part: Literal[
-        "lecture", "kernels", "gradients", "optimizer", "sampling", "tokens", "training"
+        "lecture", "kernels", "gradients", "optimizer", "sampling", "tokens", "training", "all"
     ] = "lecture",
     lang: Literal["en", "ko"] = "en",
     compare: str | None = None,
@@ -33,7 +33,8 @@ def main(
 
     Args:
         folder: where to write; with --report, the folder that holds the students' folders.
-        part: which functions to leave out; the parts follow each other in this order.
+        part: which functions to leave out; the parts follow each other in this order. With all,
+            FOLDER gets a folder for each.
         lang: the language of the folder's README and of the hints.
         compare: show this function as the folder has it, and the solution.
         report: for teachers: check every student's folder in FOLDER, and print a table.
@@ -48,6 +49,11 @@ def main(
         return
     if folder.exists():
         raise UsageError(f"{folder} is there already: name a new folder")
+    if part == "all":
+        names = write_all(folder, lang)
+        print(f"{folder} has {len(names)} folders, to be done in this order: {', '.join(names)}.")
+        print(f"Begin with {folder / names[0] / 'README.md'}.")
+        return
     write_folder(folder, PARTS[part], lang)
     n = len(PARTS[part].minutes)
     print(f"{folder / 'picogpt' / PARTS[part].path} has {n} functions to fill in.")

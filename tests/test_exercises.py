@@ -20,6 +20,7 @@ from picogpt.exercises import PARTS, blank, main
 from picogpt.teaching import golden_files, report
 from picogpt.teaching.golden import golden
 from picogpt.tools.cli import call
+from picogpt.tools.errors import PicoGPTError
 
 needs_tiny = pytest.mark.skipif(
     not any(map(is_complete, TINY_FOLDERS)), reason="the built-in model is not in this checkout"
@@ -257,6 +258,27 @@ def test_what_the_page_shows_of_a_block_comes_from_ones_own_functions(written):
         assert (differ[:1] or [None]) == [first]
         if first is None:  # with a change on its way, steps are put together as ours are
             assert silenced == pytest.approx(ours_silenced, rel=1e-4)
+
+
+def test_all_parts_come_as_numbered_folders_or_none(tmp_path, monkeypatch, capsys):
+    def write_folder(folder, part, lang):
+        if part.name == stops_at:
+            raise PicoGPTError("no space")
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(f"{part.name} {lang}")
+
+    monkeypatch.setattr("picogpt.teaching.folder.write_folder", write_folder)
+    command = [str(tmp_path / "all"), "--part", "all", "--lang", "ko"]
+    stops_at = "tokens"
+    assert call(main, command) == 1
+    assert list(tmp_path.iterdir()) == []
+    stops_at = None
+    assert call(main, command) == 0
+    folders = sorted((tmp_path / "all").iterdir())
+    assert [folder.name for folder in folders] == [f"{i}-{name}" for i, name in enumerate(PARTS, 1)]
+    assert (folders[2] / "README.md").read_text() == "gradients ko"
+    assert "1-lecture, 2-kernels" in capsys.readouterr().out
+    assert call(main, command) == 2  # it is there already
 
 
 def test_a_teachers_table(tmp_path, written, capsys):

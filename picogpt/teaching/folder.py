@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+from tqdm import tqdm
+
 from picogpt.checkpoint.hub import TINY_FOLDERS, is_complete
 from picogpt.teaching.exercise_parts import PARTS
 from picogpt.teaching.golden import golden, load_mistakes
@@ -54,6 +56,24 @@ def write_folder(folder, part, lang):
         raise PicoGPTError(f"{folder} can't be written ({reason}): is there space?") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_all(folder, lang):
+    """Write a new folder that holds one for each part, numbered in their order: their names.
+
+    It is there whole or not at all. Raises PicoGPTError where it can't be written.
+    """
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    parts = {f"{number}-{part.name}": part for number, part in enumerate(PARTS.values(), 1)}
+    try:
+        for name, part in tqdm(parts.items(), "parts", leave=False, disable=None):
+            write_folder(partial / name, part, lang)
+        partial.rename(folder)
+    except OSError as error:
+        raise PicoGPTError(f"{folder} can't be written ({error}): is there space?") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return list(parts)
 
 
 def copy_package(folder, part):
