@@ -180,6 +180,8 @@ def test_learning_and_the_lecture_by_a_button(visit):
     page.locator("#learn").click()
     expect(page.locator("#s-learn-more")).to_be_visible()
     assert page.locator("#learn").get_attribute("aria-pressed") == "true"
+    assert page.evaluate("document.activeElement.id") == "h-learn-loss"  # far below the button
+    assert 0 < page.locator("#h-learn-loss").bounding_box()["y"] < 450
     page.locator("#lecture").click()
     expect(page.locator("#s-cross")).to_be_visible()
     assert query(page) == {"lecture": "1"}
@@ -221,6 +223,14 @@ def test_any_text_shows_as_itself(visit, text):
     assert page.locator("blockquote *").count() == 0
     page.reload()
     expect(page.locator("#text")).to_have_value(text)
+
+
+def test_a_writing_that_the_tokens_cut_into_bytes_is_told(visit):
+    page = visit()
+    assert page.locator("#bytes").count() == 0
+    page.locator("#text").fill("안녕하세요")
+    page.locator("#text").press("Enter")
+    expect(page.locator("#bytes")).to_contain_text("only parts of a letter")
 
 
 def test_a_server_that_has_gone_is_told(visit):

@@ -412,6 +412,15 @@ def test_it_opens_on_the_head_with_most_to_tell(visit, model):
     check([re.search(r"owes ([\d.]+) to", reading)[1]], [effects.max()])
 
 
+def test_the_last_tokens_own_weight_is_not_cut_off(visit):
+    page = visit("one", 390)
+    left, wide, whole = page.evaluate("""() => {
+        const box = document.querySelector("#arcs-0").parentNode;
+        return [box.scrollLeft, box.clientWidth, box.scrollWidth]; }""")
+    assert whole > wide
+    assert left + wide >= whole - 1  # its number stands behind it, at the very end
+
+
 def test_the_whole_at_a_glance_leads_to_the_steps(visit):
     page = visit("one")
     assert page.locator("[data-strip]").count() == 3

@@ -172,9 +172,9 @@ function drawArcs(t) {  // from the picked token to what it looks at: the thicke
   const looks = heaviest(t, i, 24).filter(([, w]) => w >= 0.002);
   const reach = Math.max(...looks.map(([j]) => places[i] - places[j]));
   const height = Math.min(170, 46 + reach * 0.3), width = buttons.at(-1).offsetLeft + buttons.at(-1).offsetWidth + 40;  // room for the last token's own weight
-  box.parentNode.scrollLeft = places[i] - box.parentNode.clientWidth * 0.7;
   svg.replaceChildren();
   svg.setAttribute("width", width);
+  box.parentNode.scrollLeft = places[i] - box.parentNode.clientWidth * 0.7;  // now that it is as wide
   svg.setAttribute("height", height);
   svg.setAttribute("aria-label", looks.map(([j, w]) => `${tokenAt(t, j)} ${formatStep("weights", t, w)}`).join(", "));
   const written = [];

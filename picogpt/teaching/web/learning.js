@@ -10,7 +10,7 @@ const LEARNING_STEPS = [
     id: "learn-loss", only: lessons, whole: true, en: "Learning 1/5: what was wrong", ko: "학습 1/5: 무엇이 틀렸나",
     shape: () => `[${lessons().ids.length - 1}]`,
     goes: ["logits, ids", "loss"],
-    source: [[src("backprop", "softmax_cross_entropy_in_place", "part -= part.max", 4)]],
+    source: [[src("backprop", "softmax_cross_entropy_in_place", "at_target =", 4)]],
     text: () => say("Training shows the model the sentence and asks for every next token at once. The loss of a place is −log p(true next token); their mean is what one step of learning tries to lower. The last column is the loss after that one step.",
       "학습에서는 모델에 문장을 주고 모든 자리의 다음 토큰을 한꺼번에 묻습니다. 한 자리의 손실은 −log p(실제 다음 토큰)이고, 학습 한 단계는 그 평균을 낮추려 합니다. 마지막 열은 그 한 단계 뒤의 손실입니다."),
     fill: learnedTable,
@@ -19,9 +19,9 @@ const LEARNING_STEPS = [
     id: "learn-gradient", only: lessons, whole: true, en: "Learning 2/5: the gradient", ko: "학습 2/5: 그래디언트",
     shape: () => `[${config.n_layer}, ${lessons().step.norms.parts.length}]`,
     goes: ["loss", "dw"],
-    source: [[src("gradients", "linear_backward", "dw =", 2)], [src("backprop", "stack_backward", "for i in reversed", 5)]],
-    text: () => say("The gradient says, for every one of the model's weights, how the loss would change if that weight grew. It is found by the chain rule, from the last block back to the first. The picture shows its norm in every part of every block: where the sentence pulls most.",
-      "그래디언트는 모델의 가중치 하나하나에 대해, 그 가중치가 커지면 손실이 어떻게 달라지는지를 말합니다. 연쇄 법칙으로 마지막 블록에서 첫 블록까지 거슬러 계산합니다. 그림은 블록마다, 부분마다 그래디언트의 노름입니다. 이 문장이 어디를 가장 세게 당기는지 보여 줍니다."),
+    source: [[src("gradients", "linear_backward", "dw =", 2)], [src("backprop", "stack_backward", "for i in reversed", 6)]],
+    text: () => say("The gradient says, for every one of the model's weights, how the loss would change if that weight grew. It is found by the chain rule, from the last block back to the first. The table shows its norm in every part of every block: where the sentence pulls most.",
+      "그래디언트는 모델의 가중치 하나하나에 대해, 그 가중치가 커지면 손실이 어떻게 달라지는지 나타냅니다. 연쇄 법칙으로 마지막 블록에서 첫 블록까지 거슬러 올라가며 계산합니다. 표는 각 블록, 각 부분의 그래디언트 노름입니다. 이 문장이 모델의 어느 부분을 가장 크게 바꾸려 하는지 보여 줍니다."),
     fill: gradientTable,
   },
   {
@@ -43,12 +43,12 @@ const LEARNING_STEPS = [
     fill: adamwTable,
   },
   {
-    id: "learn-more", only: lessons, whole: true, en: "Learning 5/5: twenty steps", ko: "학습 5/5: 스무 단계",
+    id: "learn-more", only: lessons, whole: true, en: "Learning 5/5: twenty steps", ko: "학습 5/5: 스무 단계 뒤",
     shape: () => `${lessons().losses.length - 1} ×`,
     goes: ["w", "w"],
     source: [[src("teaching.learning", "learn", "optim.adamw", 1)]],
     text: () => say("The same sentence again and again: the model learns it by heart. What becomes of another sentence that it isn't shown? At first it may gain from what the two have in common; then it is forgotten. Real training therefore shows each sentence seldom, among many others.",
-      "같은 문장을 되풀이하면 모델은 그것을 외웁니다. 보여 주지 않은 다른 문장은 어떻게 될까요? 처음에는 공통점 덕을 볼 수도 있지만, 곧 잊힙니다. 그래서 실제 학습에서는 수많은 문장 사이에서 한 문장을 드물게 보여 줍니다."),
+      "같은 문장을 되풀이해 학습하면 모델은 그 문장을 외웁니다. 보여 주지 않은 다른 문장은 어떻게 될까요? 처음에는 두 문장의 공통점 덕분에 손실이 줄 수도 있지만, 곧 잊힙니다. 그래서 실제 학습에서는 수많은 문장을 섞어 한 문장을 드물게 보여 줍니다."),
     fill: (t, i, room) => twentySteps(room),
   },
 ];
@@ -79,7 +79,7 @@ function checkedEntry() {
   const third = Math.floor(at / config.n_embd), head = Math.floor(at % config.n_embd / d);
   return el("div", { class: "worked num", "data-checked": "" },
     el("p", {}, say(`The weight: block ${block}, attn.c_attn.w[${row}, ${at}] = ${exact(w)}: component ${row} of ln_1 on its way into ${"QKV"[third]} of head ${head}.`,
-      `가중치: 블록 ${block}, attn.c_attn.w[${row}, ${at}] = ${exact(w)}. ln_1의 성분 ${row}이(가) 헤드 ${head}의 ${"QKV"[third]}로 가는 자리입니다.`)),
+      `가중치: 블록 ${block}, attn.c_attn.w[${row}, ${at}] = ${exact(w)}. ln_1의 ${row}번 성분을 헤드 ${head}의 ${"QKV"[third]}로 보내는 가중치입니다.`)),
     el("p", {}, `(L(w + h) − L(w − h)) / 2h = (${checked.up.toFixed(8)} − ${checked.down.toFixed(8)}) / ${2 * checked.h} = `, el("b", {}, exact(checked.slope))),
     el("p", {}, say("the gradient's entry, by the chain rule: ", "연쇄 법칙으로 구한 값: "), el("b", {}, exact(g))));
 }
@@ -106,7 +106,7 @@ function twentySteps(room) {
     stroke: `var(${colour})`, "stroke-width": 2.5, "stroke-dasharray": dash });
   const sentence = (ids) => decoded(Uint8Array.from(ids.flatMap((id) => [...toBytes(id)]))) ?? ids.map(visible).join("");
   const at = [...new Set([0, 1, 2, 5, 10, n].filter((i) => i <= n))];
-  return [el("svg", { viewBox: `0 0 ${room} 230`, class: "chart", role: "img", "aria-label": say("mean loss of both sentences, step by step", "두 문장의 평균 손실, 단계마다") },
+  return [el("svg", { viewBox: `0 0 ${room} 230`, class: "chart", role: "img", "aria-label": say("mean loss of both sentences, step by step", "두 문장의 단계별 평균 손실") },
     [0, 0.25, 0.5, 0.75, 1].map((part) => [el("line", { x1: 42, x2: room - 24, y1: y(part * top), y2: y(part * top), stroke: "var(--line)" }),
       el("text", { x: 36, y: y(part * top) + 4, "text-anchor": "end", class: "soft" }, format(part * top))]).flat(),
     line(own, "--accent"), line(other, "--k", "6 4"),

@@ -66,10 +66,10 @@ function nextTokens(t, room) {
   const item = (i) => bar(visible(order[i]), after[i] / top, i < stay ? percent(after[i]) : say("out", "제외"),
     { out: i >= stay, was: own[i] / top, key: i, act: live && live.appendButton(t, order[i], `candidate-${t}-${i}`) });
   rows.push(el("p", { "data-stay": t }, say(`${count(stay)} of ${count(n)} tokens stay in; the model itself gives them ${percent(mass)} together.`,
-    `${count(n)}개 중 ${count(stay)}개가 남습니다. 모델 자신은 이들에게 모두 ${percent(mass)}를 줍니다.`)));
-  if (live) rows.push(el("p", { class: "whose" }, say("Press a token to put it at the end of the sentence.", "토큰을 누르면 문장 끝에 붙습니다.")));
+    `토큰 ${count(n)}개 중 ${count(stay)}개가 남습니다. 모델이 이들에 준 확률의 합은 ${percent(mass)}입니다.`)));
+  if (live) rows.push(el("p", { class: "whose" }, say("Press a token to put it at the end of the sentence.", "토큰을 누르면 문장 끝에 추가됩니다.")));
   rows.push(el("ol", { class: "bars", style: "--name: 7rem", "data-next": t }, shown.map(item)));
-  rows.push(el("p", { "aria-live": "polite" }, wanted && !found.length ? say(`No token is “${wanted}”: it is several, or none.`, `“${wanted}”은(는) 한 토큰이 아닙니다.`)
+  rows.push(el("p", { "aria-live": "polite" }, wanted && !found.length ? say(`No token is “${wanted}”: it is several, or none.`, `“${wanted}”: 이와 똑같은 토큰이 없습니다(여러 토큰으로 나뉩니다).`)
     : found.map((i) => `${visible(order[i])}: ${say("rank", "순위")} ${count(i + 1)}, ${percent(own[i])} → ${i < stay ? percent(after[i]) : say("out", "제외")}. `).join("")));
   if (state.drawn.length) rows.push(el("p", { "aria-live": "polite", "data-drawn": t }, say("Drawn: ", "뽑은 토큰: "), el("b", { class: "tok" }, visible(state.drawn[t])),
     " ", live && live.appendButton(t, state.drawn[t], `append-drawn-${t}`, say("Put it at the end", "문장 끝에 붙이기"))));
@@ -85,7 +85,7 @@ function rankCurve(before, stay, room) {  // the whole distribution: probabiliti
     if (i + 1 >= next || i === n - 1) { path += `${path ? "L" : "M"}${x(i + 1).toFixed(1)} ${y(sum).toFixed(1)}`; next = (i + 1) * 1.04; }
   }
   const marks = [1, 10, 100, 1000, 10000].filter((rank) => rank <= n);
-  return el("svg", { viewBox: `0 0 ${room} 190`, class: "chart", role: "img", "aria-label": say(`probabilities added up from the likeliest token on; ${stay} of ${n} stay in`, `가능성 높은 토큰부터 더한 확률; ${n}개 중 ${stay}개가 남음`) },
+  return el("svg", { viewBox: `0 0 ${room} 190`, class: "chart", role: "img", "aria-label": say(`probabilities added up from the likeliest token on; ${stay} of ${n} stay in`, `확률이 높은 토큰부터 더한 확률; ${n}개 중 ${stay}개가 남음`) },
     el("path", { d: `M${x(1)} ${y(0)}H${x(stay)}V${y(1)}H${x(1)}Z`, fill: "var(--band)" }),
     [0, 0.5, 1].map((p) => [el("line", { x1: 42, x2: room - 20, y1: y(p), y2: y(p), stroke: "var(--line)" }), el("text", { x: 36, y: y(p) + 4, "text-anchor": "end", class: "soft" }, percent(p).replace(".0", ""))]).flat(),
     el("path", { d: path, fill: "none", stroke: "var(--accent)", "stroke-width": 2.5 }),

@@ -51,15 +51,18 @@ function header() {
     texts.map(sentence),
     texts.length ? el("p", { class: "lead", id: "model" }, say(
       `Every number on this page comes from one real forward pass of the model ${DATA.name}: ${config.n_layer} blocks of ${config.n_head} heads, vectors of ${config.n_embd} components, ${count(vocab.length)} tokens. Counting starts at 0, as in the code. Orange is positive, blue negative.` + (DATA.lecture ? "" : " The page opens on the head that the prediction depends on most."),
-      `이 페이지의 모든 수는 모델 ${DATA.name}의 실제 순전파 한 번에서 나왔습니다. 블록 ${config.n_layer}개, 블록마다 헤드 ${config.n_head}개, 벡터의 성분 ${config.n_embd}개, 토큰 ${count(vocab.length)}개. 코드처럼 0부터 셉니다. 주황은 양수, 파랑은 음수입니다.` + (DATA.lecture ? "" : " 처음에는 예측이 가장 크게 의존하는 헤드가 열립니다."))) : null,
+      `이 페이지의 모든 수는 모델 ${DATA.name}의 실제 순전파 한 번에서 나왔습니다. 블록 ${config.n_layer}개, 블록마다 헤드 ${config.n_head}개, 벡터의 성분 ${config.n_embd}개, 토큰 ${count(vocab.length)}개. 코드처럼 0부터 셉니다. 주황은 양수, 파랑은 음수입니다.` + (DATA.lecture ? "" : " 처음에는 예측에 가장 큰 영향을 주는 헤드를 보여 줍니다."))) : null,
+    texts.some((_, t) => mostlyBytes(t)) ? el("p", { class: "caution", id: "bytes" }, say(
+      "Most tokens here are only parts of a letter: the model's tokens were learned from text with little of this writing, and so were its weights. The steps are the same; what it predicts means little.",
+      "여기서는 토큰 대부분이 한 글자도 되지 않는 바이트 조각입니다. 이 모델은 토큰과 가중치를 학습할 때 이런 글을 거의 보지 못했습니다. 계산 과정은 같지만 예측에는 의미가 거의 없습니다.")) : null,
     DATA.disagreement > 1e-3 ? el("p", { class: "caution", id: "disagreement" }, say(
       "kernels.gpt2 gives other logits than the steps shown here, which are those of gradients.block_forward: if these are kernels of your own, one of mha, attention, ffn or transformer_block is not right yet.",
       "kernels.gpt2의 로그잇이 여기 보이는 단계(gradients.block_forward)의 것과 다릅니다. 직접 작성한 커널이라면 mha, attention, ffn, transformer_block 중 하나가 아직 맞지 않습니다.")) : null,
     DATA.lecture ? el("p", { class: "lead" }, say(
       `The lecture's two sentences, its steps in their order, with its formulas. Guess first: every step asks a question, and shows its numbers when you press Reveal. Block ${DATA.lecture.head[0]}, head ${DATA.lecture.head[1]} is chosen because “mouse” looks most at “wireless” and “tiny” there (${format(DATA.lecture.weight)} on average).`,
-      `강의의 두 문장과 단계를 그 순서와 공식대로 보입니다. 먼저 예상해 보세요. 단계마다 질문이 있고, ‘답 보기’를 누르면 수가 나타납니다. 블록 ${DATA.lecture.head[0]}, 헤드 ${DATA.lecture.head[1]}은(는) “mouse”가 “wireless”와 “tiny”를 가장 많이 보는 곳입니다(평균 ${format(DATA.lecture.weight)}).`)) : null,
+      `강의의 두 문장을 강의의 순서와 공식대로 보여 줍니다. 먼저 예상해 보세요. 단계마다 질문이 있고, ‘답 보기’를 누르면 수가 나타납니다. “mouse”가 “wireless”와 “tiny”를 가장 많이 보는 헤드(블록 ${DATA.lecture.head[0]}, 헤드 ${DATA.lecture.head[1]})를 미리 골라 두었습니다(가중치 평균 ${format(DATA.lecture.weight)}).`)) : null,
     live || !texts.length ? null : el("p", { class: "whose", id: "offline" }, say("This file is whole by itself. To type sentences of your own, put tokens at the end, silence heads and patch activations: ",
-      "이 파일은 혼자서도 완전합니다. 직접 문장을 입력하고, 토큰을 붙이고, 헤드를 끄고, 활성값을 바꾸려면: "), el("code", {}, "python -m picogpt.explain --serve")),
+      "이 파일은 서버 없이도 모두 볼 수 있습니다. 직접 문장을 입력하고, 토큰을 추가하고, 헤드를 끄고, 활성값을 바꾸려면 다음을 실행하세요: "), el("code", {}, "python -m picogpt.explain --serve")),
     texts.length ? el("nav", { "aria-label": say("the steps", "단계") }, el("ol", {}, steps().map((step) => el("li", { class: step.inBlock ? "in" : null },
       jump(step.id, {}, say(step.en, step.ko).replace(/^[^:]*[65]: /, "")))))) : null);
 }
@@ -96,7 +99,7 @@ function section(step, k) {
     el("div", { class: "shapes" }, formula(step.id),
       DATA.lecture && step.slide ? el("p", { class: "slide" }, say("in the lecture: ", "강의에서는: "), el("code", {}, step.slide)) : null,
       el("p", { class: "goes" }, say("in ", "입력 "), el("code", {}, step.goes[0]), " → ", say("out ", "출력 "), el("code", {}, step.goes[1])),
-      shapes.map((shape) => el("span", { class: "shape", title: say("shape", "형태") }, shape))),
+      shapes.map((shape) => el("span", { class: "shape", title: say("shape", "모양") }, shape))),
     el("div", { class: "source" },
       step.source.map(([{ name, at }, label]) => el("figure", {}, el("figcaption", {}, el("b", {}, el("code", {}, label || name)), " ", at[0]), el("pre", {}, el("code", {}, at[1]))))),
     el("div", { class: "main", id: `main-${step.id}`, hidden: Boolean(asks(step)) && !revealed.has(step.id) },
@@ -115,7 +118,7 @@ function build() {
     el("main", {}, steps().map((step, k) => [step.id === "norm" ? el("div", { class: "inside" }, el("div", { class: "wrap", id: "inside" })) : null, section(step, k)])),
     texts.length ? el("footer", {}, el("div", { class: "wrap" }, el("p", {}, say(
       `Made by picogpt.explain with the model ${DATA.name}. Numbers are rounded to what is shown; of vectors the first 16 components are here, attention matrices and the last token's distribution are whole.`,
-      `picogpt.explain이 모델 ${DATA.name}(으)로 만들었습니다. 수는 보이는 자리까지 반올림했습니다. 벡터는 처음 16개 성분만, 어텐션 행렬과 마지막 토큰의 분포는 전부 들어 있습니다.`)))) : "");
+      `picogpt.explain이 만든 페이지입니다. 모델: ${DATA.name}. 수는 보이는 자리까지 반올림했습니다. 벡터는 처음 16개 성분만, 어텐션 행렬과 마지막 토큰의 분포는 전부 담고 있습니다.`)))) : "");
   if (texts.length) update();
 }
 
@@ -128,7 +131,7 @@ function update(only) {
     document.documentElement.style.setProperty("--picker", document.querySelector(".picker").offsetHeight + "px");
     $("inside").textContent = say(
       `Inside block ${state.block}, head ${state.head}: the steps down to the second residual sum run in each of the ${config.n_layer} blocks, one after the other.`,
-      `블록 ${state.block}, 헤드 ${state.head} 내부: 둘째 잔차 연결까지의 단계를 ${config.n_layer}개 블록이 차례로 되풀이합니다.`);
+      `블록 ${state.block}, 헤드 ${state.head} 내부: 둘째 잔차 연결까지의 단계가 블록 ${config.n_layer}개에서 차례로 되풀이됩니다.`);
     $("block").value = state.block;
     $("head").value = state.head;
     texts.forEach((text, t) => { $(`token-${t}`).value = state.tokens[t]; });
@@ -172,9 +175,12 @@ addEventListener("click", (event) => {  // a link to a step scrolls there, in a 
   const link = event.target.closest?.('a[href^="#"]'), place = link && $(link.getAttribute("href").slice(1));
   if (!place) return;
   event.preventDefault();
+  goTo(place);
+});
+function goTo(place) {
   place.scrollIntoView();
   (place.querySelector("h2") || place).focus({ preventScroll: true });
-});
+}
 function theme(name) { document.documentElement.dataset.theme = name; paint(); }
 const dark = matchMedia("(prefers-color-scheme: dark)");
 document.documentElement.dataset.theme = dark.matches ? "dark" : "light";

@@ -22,6 +22,7 @@ function decoded(bytes) {  // text, or null where a character is not whole
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch { return null; }
 }
+const mostlyBytes = (t) => 2 * texts[t].ids.filter((id) => decoded(toBytes(id)) === null).length > texts[t].ids.length;
 const plain = (id) => decoded(toBytes(id)) ?? "<" + hex(id) + ">";  // half a character as its bytes
 function visible(id) {
   return plain(id).replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥")

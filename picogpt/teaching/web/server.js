@@ -33,6 +33,8 @@ async function ask(address, options = {}) {
   if (waiting) { const next = waiting; waiting = null; return ask(...next); }
   if (options.push !== false && data.texts?.length && address !== location.search) history.pushState(null, "", "/" + address);
   receive(data, options.opens);
+  const step = options.shows && $(`s-${options.shows}`);
+  if (step) goTo(step);
 }
 
 function receive(data, opens) {
@@ -62,7 +64,7 @@ function announce(text, bad = false) {
   line.className = bad ? "caution" : "whose";
 }
 
-const change = (changes, opens) => ask(addressOf({ ...asked(), ...changes }), { opens });
+const change = (changes, options) => ask(addressOf({ ...asked(), ...changes }), options);
 const isSilenced = (block, head) => asked().silenced.some((place) => place[0] === block && place[1] === head);
 function toggleSilence(block, head) {
   const others = asked().silenced.filter((place) => place[0] !== block || place[1] !== head);
@@ -75,20 +77,20 @@ live = {
     const shown = lecture ? texts.map((one) => one.text) : [text, second];
     return el("form", { id: "ask", action: "/", method: "get", onsubmit: (event) => {
       event.preventDefault();
-      change({ texts: [$("text").value, $("and").value].filter((one, t) => !t || one.trim()), appended: [[], []], silenced: [], patched: [], learn: false, lecture: false }, true);
+      change({ texts: [$("text").value, $("and").value].filter((one, t) => !t || one.trim()), appended: [[], []], silenced: [], patched: [], learn: false, lecture: false }, { opens: true });
     } },
     el("label", { for: "text" }, say("sentence", "문장")), el("input", { id: "text", name: "text", type: "text", value: shown[0] || "", autocomplete: "off", spellcheck: "false" }),
     el("button", { id: "send" }, say("Show", "보기")),
-    el("label", { for: "and" }, say("and, beside it", "나란히 볼 문장")), el("input", { id: "and", name: "and", type: "text", value: shown[1] || "", placeholder: say("(a second one, if you like)", "(원하면 두 번째 문장)"), autocomplete: "off", spellcheck: "false" }),
+    el("label", { for: "and" }, say("and, beside it", "나란히 볼 문장")), el("input", { id: "and", name: "and", type: "text", value: shown[1] || "", placeholder: say("(a second one, if you like)", "(원하면 두 번째 문장을 입력하세요)"), autocomplete: "off", spellcheck: "false" }),
     el("span", { class: "doing" },
-      texts.length ? el("button", { id: "learn", type: "button", "aria-pressed": String(Boolean(DATA.learning)), onclick: () => change({ learn: !DATA.learning }) }, say("One step of learning", "학습 한 단계")) : null,
+      texts.length ? el("button", { id: "learn", type: "button", "aria-pressed": String(Boolean(DATA.learning)), onclick: () => change({ learn: !DATA.learning }, { shows: "learn-loss" }) }, say("One step of learning", "학습 한 단계")) : null,
       el("button", { id: "lecture", type: "button", "aria-pressed": String(Boolean(DATA.lecture)), onclick: () => DATA.lecture ? ask("?text=" + encodeURIComponent(texts[0].text), { opens: true })
         : ask("?lecture=1", { opens: true }) }, say("The lecture's example", "강의 예제"))),
     el("p", { id: "answer", class: "whose", "aria-live": "polite" }));
   },
   appendButton(t, id, name, label) {
     const put = () => change({ appended: texts.map((_, k) => [...(asked().appended[k] || []), ...(k === t ? [id] : [])]) });
-    return el("button", { class: "tok append", id: name, onclick: put, title: say("put it at the end of the sentence", "문장 끝에 붙이기") }, label || visible(id));
+    return el("button", { class: "tok append", id: name, onclick: put, title: say("put it at the end of the sentence", "문장 끝에 추가") }, label || visible(id));
   },
   silenceButton(block, head, t, long = false) {
     const on = isSilenced(block, head), name = long ? say(` block ${block}, head ${head}`, ` 블록 ${block}, 헤드 ${head}`) : "";
@@ -99,8 +101,8 @@ live = {
     const { silenced, patched, appended } = asked();
     if (!silenced.length && !patched.length && !appended.flat().length) return null;
     const changed = [...silenced.map(([block, head]) => say(`block ${block}, head ${head} silenced`, `블록 ${block}, 헤드 ${head} 꺼짐`)),
-      ...patched.map(([block, there, here]) => say(`after block ${block}, ${tokenAt(1, there)} of text 2 put in ${tokenAt(0, here)}'s place`, `블록 ${block} 뒤, 문장 2의 ${tokenAt(1, there)}을(를) ${tokenAt(0, here)} 자리에 넣음`)),
-      ...appended.filter((ids) => ids.length).map((ids) => say(`${ids.length} appended`, `${ids.length}개 붙임`))];
+      ...patched.map(([block, there, here]) => say(`after block ${block}, ${tokenAt(1, there)} of text 2 put in ${tokenAt(0, here)}'s place`, `블록 ${block} 뒤: 문장 2의 ${tokenAt(1, there)} 벡터를 ${tokenAt(0, here)} 자리에 넣음`)),
+      ...appended.filter((ids) => ids.length).map((ids) => say(`${ids.length} appended`, `토큰 ${ids.length}개 추가`))];
     const moved = texts.map((text, t) => {
       if (!text.before) return "";
       const was = ranked(text.before), id = was[1][0], now = spread(t, 1)[orderOf(t).indexOf(id)];
@@ -116,7 +118,7 @@ STEPS.splice(STEPS.findIndex((step) => step.id === "next") + 1, 0, {
   goes: ["heads, y", "p"],
   source: [[src("teaching.request", "Request", "for head in heads", 4), "picogpt.trace(edit=)"]],
   text: () => say("Looking shows where a head looks; changing shows what depends on it. Silence the picked head (its output becomes 0), or put what one sentence's picked token holds after the picked block into the other sentence, and see the prediction move.",
-    "보기만 하면 헤드가 어디를 보는지 알 수 있고, 바꾸어 보면 무엇이 그것에 달려 있는지 알 수 있습니다. 고른 헤드를 끄거나(출력을 0으로), 한 문장의 고른 토큰이 고른 블록 뒤에 가진 벡터를 다른 문장에 넣고 예측이 어떻게 달라지는지 보세요."),
+    "그림을 보면 헤드가 어디를 보는지 알 수 있고, 값을 바꾸어 보면 예측이 무엇에 달려 있는지 알 수 있습니다. 선택한 헤드를 끄거나(출력을 0으로), 선택한 블록을 지난 뒤의 토큰 벡터를 다른 문장에 넣고 예측이 어떻게 달라지는지 보세요."),
   fill: changePlace,
 });
 
@@ -128,7 +130,7 @@ function changePlace(t) {
       [...which[1].subarray(0, 8)].map((id, i) => bar(visible(id), p[i] / top, percent(p[i])))));
   };
   const patch = t === 0 && twoTexts() ? el("button", { id: "patch", onclick: () => change({ patched: [...asked().patched, [block, tokens[1], tokens[0]]] }) },
-    say(`Put ${tokenAt(1, tokens[1])} of text 2 into text 1 at ${tokenAt(0, tokens[0])}, after block ${block}`, `블록 ${block} 뒤, 문장 2의 ${tokenAt(1, tokens[1])}을(를) 문장 1의 ${tokenAt(0, tokens[0])} 자리에 넣기`)) : null;
+    say(`Put ${tokenAt(1, tokens[1])} of text 2 into text 1 at ${tokenAt(0, tokens[0])}, after block ${block}`, `블록 ${block} 뒤: 문장 2의 ${tokenAt(1, tokens[1])} 벡터를 문장 1의 ${tokenAt(0, tokens[0])} 자리에 넣기`)) : null;
   const reset = asked().silenced.length || asked().patched.length ? el("button", { id: `unchange-${t}`, onclick: () => change({ silenced: [], patched: [] }) }, say("Reset", "초기화")) : null;
   return [el("p", { class: "find" }, el("button", { id: `change-silence-${t}`, "aria-pressed": String(isSilenced(block, head)), onclick: () => toggleSilence(block, head) },
     say(`Silence block ${block}, head ${head}`, `블록 ${block}, 헤드 ${head} 끄기`)), patch, reset),

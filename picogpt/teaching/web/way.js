@@ -77,7 +77,7 @@ function wayOf(t) {
     jump("next", { class: "stage out" }, el("span", { class: "name" }, say("probabilities", "확률")),
       el("span", { class: "tokens" }, [0, 1, 2].filter((k) => k < order.length).map((k) =>
         el("span", { class: "chip" }, el("span", { class: "tok" }, visible(order[k])), " ", el("span", { class: "num" }, percent(p[k])))))),
-    jump("lens", { class: "stage" }, el("span", { class: "name" }, say("logits", "로그잇")), el("span", { class: "num" }, `ln_f, · wteᵀ → [${count(vocab.length)}]`)),
+    jump("lens", { class: "stage" }, el("span", { class: "name" }, say("logits", "로그잇")), el("span", { class: "num" }, `ln_f(y) · wteᵀ → [${count(vocab.length)}]`)),
     blocks.map((block) => el("div", { class: "stage block" },
       el("button", { class: "name", "data-block": block, onclick: () => { state.block = block; update(); } }, say(`block ${block}`, `블록 ${block}`)),
       el("div", { class: "strip" }, new Strip(t, block).canvas),
@@ -91,8 +91,8 @@ function wayOf(t) {
 function headReading(t, i) {  // what the picked head does for the picked token, in a sentence
   const [[j, w]] = heaviest(t, i, 1), effect = effectOf(t, state.block, state.head), best = unchangedBest(t);
   return [el("p", { class: "reading", "aria-live": "polite", "data-reading": t }, say(
-    `Block ${state.block}, head ${state.head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). To first order (gradient times output), log p of “${best}” owes ${format(effect)} to this head; what is left without it, silencing shows.`,
-    `블록 ${state.block}, 헤드 ${state.head}: ${tokenAt(t, i)}은(는) ${tokenAt(t, j)}을(를) 가장 많이 봅니다 (${format(w)}). 일차 근사(그래디언트 × 출력)로 “${best}”의 log p 가운데 ${format(effect)}이(가) 이 헤드의 몫입니다. 이 헤드가 없으면 어떻게 되는지는 꺼 보면 알 수 있습니다.`)),
+    `Block ${state.block}, head ${state.head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). By an estimate from the gradient, log p of “${best}” owes ${format(effect)} to this head: silence it to see what is left without it.`,
+    `블록 ${state.block}, 헤드 ${state.head}: ${tokenAt(t, i)} 토큰은 ${tokenAt(t, j)} 토큰을 가장 많이 봅니다(${format(w)}). 그래디언트로 어림하면 “${best}”의 log p에서 이 헤드의 몫은 ${format(effect)}입니다. 헤드를 꺼서 실제로 얼마나 달라지는지 확인해 보세요.`)),
     el("p", {}, jump("weights", { class: "go" }, say("See its weights large ↓", "가중치 크게 보기 ↓")), " ", live && live.silenceButton(state.block, state.head, t, true))];
 }
 const unchangedBest = (t) => visible(ranked(texts[t].before || texts[t].logits)[1][0]);  // what an unchanged model puts first
