@@ -185,5 +185,4 @@ def source(module, function, start, n):
     i = next((i for i, line in enumerate(code) if line.strip().startswith(start)), None)
     lines = code[body:] if i is None else code[i : i + int(n)]
     where = first + (body if i is None else i)
-    shown = cleandoc("\n" + "".join(lines)).replace("  # fmt: skip", "")
-    return [f"picogpt/{module.replace('.', '/')}.py:{where}", shown]
+    return [f"picogpt/{module.replace('.', '/')}.py:{where}", cleandoc("\n" + "".join(lines))]
