@@ -298,7 +298,7 @@ def test_clipping_is_by_the_norm_of_all_together():
 
 def test_a_global_norm_of_many_float32_numbers():
     g = np.full(10**6, 0.1, np.float32)
-    assert optim.global_norm({"a": g, "b": g}) == pytest.approx(math.sqrt(2e6) * 0.1, rel=1e-5)
+    assert optim.global_norm({"a": g, "b": g}) == pytest.approx(math.sqrt(2e6) * 0.1, rel=1e-4)
 
 
 def test_micro_batches_add_up_in_place():

@@ -157,7 +157,8 @@ def cause_of(error):
     if "dependencies for SOCKS" in words:
         hint = "pip install pysocks, or unset ALL_PROXY and HTTPS_PROXY"
         return Cause("a SOCKS proxy is set without PySocks", hint, least_wait=math.inf)
-    if "Proxy" in type(error).__name__ or words.startswith(("Proxy", "SOCKS")):
+    types = type(error).__name__ + type(first).__name__
+    if "Proxy" in types or words.startswith(("Proxy", "SOCKS")):
         hint = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or unset them"
         return Cause("the proxy gives no connection", hint, said)
     if "CERTIFICATE_VERIFY_FAILED" in words:

@@ -88,7 +88,13 @@ def help_page(command):
     name = f"python -m {module.name}" if module else f"python {sys.argv[0]}"
     page = HelpText(command, FireTrace(command, name=name))
     page = re.sub(r"-\w, --", "--", page)  # no one-letter flags: is -s --seed or --stop?
-    page = re.sub(r"Optional\[(.*) \| None\]\n +Default: None", r"\1", page)
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        kinds = get_args(parameter.annotation)  # fire calls them other names in every Python
+        its_type = rf"(\b{name.upper()}\n +Type: ).*"
+        if NoneType in kinds:
+            page = re.sub(rf"{its_type}\n +Default: None", rf"\1{kinds[0].__name__}", page)
+        elif kinds:
+            page = re.sub(its_type, rf"\1one of {', '.join(kinds)}", page)
     page = re.sub(r"=.*\n +Type: bool\n +Default: False", "", page)
     return "\n".join(
         textwrap.fill(line, 100, subsequent_indent=" " * (len(line) - len(line.lstrip())))

@@ -156,6 +156,7 @@ def test_help_tells_of_every_parameter(word, capsys):
         "--count=COUNT\n        Type: int\n        Default: 1\n        how often.",
         "--label=LABEL\n        Type: str\n        what to call it.",
         "--top_k=TOP_K\n        Type: int\n        how many.",
+        "--task=TASK\n        Type: one of sst, Quora\n        Default: 'sst'\n",
         "--and_\n        whether more.",
         "which.",
     ):
