@@ -15,6 +15,7 @@ import textwrap
 from contextlib import contextmanager
 from difflib import get_close_matches
 from keyword import iskeyword
+from pathlib import Path
 from types import NoneType
 from typing import get_args
 
@@ -53,6 +54,8 @@ def call(command, argv):
         flags = argv[: argv.index("--")] if "--" in argv else argv
         if "--help" in flags or "-h" in flags:
             print(help_page(command))
+        elif flags == ["--version"]:
+            print(f"picogpt {sys.modules['picogpt'].__version__}")
         else:
             command(**parse(command, argv))
         print(end="", flush=True)  # if nobody reads on, as in `| head`, it shows here
@@ -84,9 +87,8 @@ def help_page(command):
     from fire.helptext import HelpText
     from fire.trace import FireTrace
 
-    module = sys.modules["__main__"].__spec__
-    name = f"python -m {module.name}" if module else f"python {sys.argv[0]}"
-    page = HelpText(command, FireTrace(command, name=name))
+    name = called()
+    page = HelpText(command, FireTrace(command, name=name)).replace(f"'{name}'", name)
     page = re.sub(r"-\w, --", "--", page)  # no one-letter flags: is -s --seed or --stop?
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         kinds = get_args(parameter.annotation)  # fire calls them other names in every Python
@@ -100,6 +102,14 @@ def help_page(command):
         textwrap.fill(line, 100, subsequent_indent=" " * (len(line) - len(line.lstrip())))
         for line in page.splitlines()
     )
+
+
+def called():
+    """What the user has called, as a shell takes it."""
+    if module := sys.modules["__main__"].__spec__:
+        return f"python -m {module.name.removesuffix('.__main__')}"
+    script = Path(sys.argv[0])
+    return f"python {script}" if script.suffix == ".py" else script.stem  # which pip has made
 
 
 def parse(command, argv):
@@ -122,8 +132,17 @@ def parse(command, argv):
     try:
         texts = signature.bind(*places, **flags).arguments
     except TypeError as error:  # an argument is missing, or there are too many
-        raise UsageError(f"{error}: see --help, and put a text of many words in quotes") from None
+        raise UsageError(f"{error}: {hint_for(places)}") from None
     return {name: convert(name, text, kinds[name]) for name, text in texts.items()}
+
+
+def hint_for(places):
+    """What may help where an argument is missing, or one is too many."""
+    if shorts := [word for word in places if re.fullmatch(r"-[A-Za-z]\w*", word)]:
+        return f"{shorts[0]} is no flag, flags begin with -- (see --help)"
+    if len(places) > 1:
+        return "put a text of many words in quotes (or see --help)"
+    return "see --help"
 
 
 def read_flag(word, words, kinds):

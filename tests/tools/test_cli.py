@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 
+from picogpt import __version__
 from picogpt.tools.cli import at_least, call, parse, read_stdin
 from picogpt.tools.errors import DataError, DownloadError, TextError, UsageError
 
@@ -97,6 +99,7 @@ def test_flags_become_what_the_annotation_says(argv, expected):
     [
         ([], "missing a required argument: 'text'"),
         (["a", "b", "c"], "too many positional arguments.*in quotes"),
+        (["a", "-t", "1"], "too many positional arguments: -t is no flag, flags begin with --"),
         (["a", "--text", "b"], "multiple values for argument 'text'"),
         (["a", "--count", "1", "--count", "2"], "--count is given twice"),
         (["a", "--coumt", "1"], "--coumt is no flag of this command: did you mean --count?"),
@@ -142,6 +145,29 @@ def test_words_are_read_before_the_command_runs():
     assert ran == [("a", 2)]
     assert call(run_it, ["--", "--help"]) == 0
     assert ran[1:] == [("--help", 1)]
+
+
+@pytest.mark.parametrize(
+    ("module", "script", "name"),
+    [
+        (None, "gpt2.py", "python gpt2.py"),
+        (None, "/bin/picogpt", "picogpt"),
+        (None, "picogpt.exe", "picogpt"),
+        ("picogpt.train", "train.py", "python -m picogpt.train"),
+        ("picogpt.__main__", "__main__.py", "python -m picogpt"),
+    ],
+)
+def test_help_names_the_command_as_it_was_called(monkeypatch, capsys, module, script, name):
+    spec = module and SimpleNamespace(name=module)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec, raising=False)
+    monkeypatch.setattr(sys, "argv", [script])
+    assert call(command, ["--help"]) == 0
+    assert f"SYNOPSIS\n    {name} TEXT <flags>\n" in capsys.readouterr().out
+
+
+def test_the_version_is_told(capsys):
+    assert call(command, ["--version"]) == 0
+    assert capsys.readouterr().out == f"picogpt {__version__}\n"
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])
