@@ -39,16 +39,19 @@ class Model(NamedTuple):
     config: Config
     encoder: Encoder | None  # None where the folder has no tokenizer like GPT-2's
     generation: dict = {}  # generation_config.json: how the model writes when nothing is asked for
-    name: str = "this model"  # what the printed tables call it
+    name: str = "this model"  # the size, the folder's name or the hub id
     folder: Path | None = None  # where it was loaded from
 
     def __repr__(self):
         """A line, not all the numbers: a notebook shows it."""
         config = self.config
-        dtype = " in int8" * self.int8
-        said = f"{self.n_params / 1e6:.1f} million parameters{dtype}"
-        said += f", {config.n_layer} blocks of {config.n_embd}"
-        return f"<picogpt.Model {self.name}: {said}, {config.n_vocab} tokens>"
+        said = f"{self.n_params / 1e6:.1f} million parameters, {config.n_layer} blocks of"
+        return f"<picogpt.Model {self.title}: {said} {config.n_embd}, {config.n_vocab} tokens>"
+
+    @property
+    def title(self):
+        """What the printed tables call it: its name, and int8 where that is what it computes in."""
+        return f"{self.name} in int8" if self.int8 else self.name
 
     @property
     def int8(self):

@@ -49,7 +49,7 @@ def main(
                 bar.update(len(text.encode()))
 
         loss, n_tokens = text_loss(model, chunks(), not no_special_tokens)
-    print(f"{file.name} by {model.name}{' in int8' * int8}: {n_tokens:,} tokens, {n_bytes:,} bytes")
+    print(f"{file.name} by {model.title}: {n_tokens:,} tokens, {n_bytes:,} bytes")
     print(f"perplexity per token {perplexity_of(loss, n_tokens):.4f}")
     print(f"bits per byte {bits_per_byte(loss, n_bytes):.4f}")
 

@@ -55,7 +55,8 @@ class Job(NamedTuple):
     @property
     def label(self):
         """What the files are called after."""
-        return MODES[self.mode].format(self.top_k) + "-cloze" * self.cloze
+        mode = MODES[self.mode].format(self.top_k)
+        return f"{mode}-cloze" if self.cloze else mode
 
     @property
     def place(self):
@@ -214,10 +215,12 @@ def compare(job, examples, labels, logits):
     votes = np.bincount(labels["train"], minlength=n_classes)
     trained = not (job.cloze and job.mode == "linear")
     name = job.label if trained else "cloze, zero-shot"
+    if job.course and trained:
+        name += ", selected on dev"
     rows = {
         "majority class": np.tile(votes, (len(logits), 1)),
         "bag of words": linear(dev_bags.astype(np.float32), **words),
-        name + ", selected on dev" * (job.course and trained): logits,
+        name: logits,
     }
     width = max(map(len, rows))
     print(f"\n{f'{len(logits)} dev examples':{width}}  accuracy  macro F1")
@@ -305,11 +308,11 @@ def main(
     if predict is not None:
         return print_prediction(job, predict, model_size, models_dir, int8)
     model = load(model_size, models_dir, needs_text=True, int8=int8)
-    if max(layer or 0, top_k_layers * (mode == "top")) > model.config.n_layer:
+    n_needed = top_k_layers if mode == "top" else layer or 0
+    if n_needed > model.config.n_layer:
         raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
     data, examples = load_task(task, data)
-    by = f"{model.name}{' in int8' * int8}, {job.label}"
-    print(f"{task} by {by}, {recipe} recipe, seed {seed}, data in {data}")
+    print(f"{task} by {model.title}, {job.label}, {recipe} recipe, seed {seed}, data in {data}")
     keep = features_folder(cache_dir)
     with (
         locked(job.place),

@@ -61,7 +61,8 @@ def fetch_file(url, path, token="", optional=False, largest=LARGEST_FILE):
     for wait in (*RETRY_WAITS, math.inf):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.exists() or receive(url, path, token, largest)
+            if not path.exists():
+                receive(url, path, token, largest)
             remove_parts(path)  # of other versions, and of slower processes
             return True
         except (requests.RequestException, ValueError) as error:
@@ -229,7 +230,8 @@ def receive(url, path, token, largest):
         except OSError:  # it is wrong, or fills the disk
             part.unlink(missing_ok=True)
             raise
-    path.exists() or rename(part, path)  # else what is called part may be a slower process's
+    if not path.exists():  # else what is called part may be a slower process's
+        rename(part, path)
 
 
 def expectations(url, response, start, largest):

@@ -167,7 +167,9 @@ def fetch_model(hub_id, folder, patience=10, needs_tokenizer=True, check=None):
         fetch("generation_config.json")
         largest = largest_file(config)
         if not fetch(WEIGHTS, largest) and fetch(INDEX):
-            all(fetch(shard, largest) for shard in shard_names(folder / INDEX))
+            for shard in shard_names(folder / INDEX):
+                if not fetch(shard, largest):
+                    break  # is_complete tells of it
     if not is_complete(folder, needs_tokenizer):
         tokenizer = "a tokenizer, " if needs_tokenizer else ""
         raise DownloadError(

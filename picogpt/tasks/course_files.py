@@ -164,7 +164,9 @@ def read_examples(task, path, split):
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t")
     labelled = split != "test"
-    columns = ["id", *task.columns, *[task.label] * labelled]
+    columns = ["id", *task.columns]
+    if labelled:
+        columns.append(task.label)
     examples, n_skipped = [], 0
     try:
         if missing := [name for name in columns if name not in (reader.fieldnames or [])]:

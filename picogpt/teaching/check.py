@@ -153,7 +153,9 @@ def shown(value):
     if isinstance(value, np.ndarray):
         return str(list(value.shape)).replace(", ", "x") if value.ndim else number(value)
     if isinstance(value, dict):
-        keys = [str(key) for key in list(value)[:3]] + ["..."] * (len(value) > 3)
+        keys = [str(key) for key in list(value)[:3]]
+        if len(value) > 3:
+            keys.append("...")
         return "{" + ", ".join(keys) + "}"
     if callable(value):
         return value.__name__

@@ -126,12 +126,12 @@ def guide(part, lang):
         f"| {n} | `{name}` | {hours(minutes, lang)} | test_{n:02}_{name}.py |"
         for n, (name, minutes) in enumerate(part.minutes.items(), 1)
     ]
-    parts = [
-        f"{n}. {'**' * (one is part)}`--part {one.name}`{'**' * (one is part)}: {one.about[lang]}"
-        f" ({'level' if lang == 'en' else '난이도'} {one.level},"
-        f" {hours(sum(one.minutes.values()), lang)})"
-        for n, one in enumerate(PARTS.values(), 1)
-    ]
+    level = {"en": "level", "ko": "난이도"}[lang]
+    parts = []
+    for n, one in enumerate(PARTS.values(), 1):
+        flag = f"**`--part {one.name}`**" if one is part else f"`--part {one.name}`"
+        time = hours(sum(one.minutes.values()), lang)
+        parts.append(f"{n}. {flag}: {one.about[lang]} ({level} {one.level}, {time})")
     about = part.about[lang]
     first = next(iter(part.minutes))
     return TEXT[lang].format(

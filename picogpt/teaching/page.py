@@ -181,7 +181,8 @@ def source(module, function, start, n):
     """
     code, first = getsourcelines(getattr(import_module(f"picogpt.{module}"), function))
     own = ast.parse("".join(code)).body[0]
-    body = own.body[ast.get_docstring(own) is not None].lineno - 1
+    first_statement = own.body[1 if ast.get_docstring(own) is not None else 0]
+    body = first_statement.lineno - 1
     i = next((i for i, line in enumerate(code) if line.strip().startswith(start)), None)
     lines = code[body:] if i is None else code[i : i + int(n)]
     where = first + (body if i is None else i)

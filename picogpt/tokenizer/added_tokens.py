@@ -43,7 +43,7 @@ class AddedTokenSplitter:
     def across_gaps(self):
         """A pattern of what mustn't be cut where white space follows a word; None is nothing."""
         patterns = [
-            regex.escape(token.content) + r"\s*" * token.rstrip
+            regex.escape(token.content) + (r"\s*" if token.rstrip else "")
             for token in self.tokens.values()
             if token.rstrip or SPACE.search(token.content)
         ]

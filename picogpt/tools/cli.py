@@ -149,7 +149,8 @@ def read_flag(word, words, kinds):
     """The parameter that a flag names, and its text: behind the =, or the next of `words`."""
     said, equals, text = word.partition("=")
     name = said[2:].replace("-", "_")
-    name += "_" * iskeyword(name)  # --and is the parameter and_
+    if iskeyword(name):
+        name += "_"  # --and is the parameter and_
     if name not in kinds:
         near = [kind for kind in kinds if kind.startswith(name)] or get_close_matches(name, kinds)
         hint = f"did you mean --{near[0]}?" if near else "--help shows the flags that there are"

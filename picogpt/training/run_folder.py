@@ -72,7 +72,9 @@ def begin_or_go_on(out, flags, start_folder=None):
     before = flags_before(out)
     if before is None:
         refuse_foreign_files(out, start_folder)
-    changed = [name for name in flags if before and flags[name] != before.get(name)]
+        write_flags(out, flags)
+        return False
+    changed = [name for name in flags if flags[name] != before.get(name)]
     another = [name for name in changed if name not in MAY_CHANGE]
     has_result = any((out / name).exists() for name in (CHECKPOINT, MODEL[0]))
     if another and has_result:
@@ -81,15 +83,22 @@ def begin_or_go_on(out, flags, start_folder=None):
     if another:
         for file in filter(has_own_name, list(out.iterdir())):
             file.unlink()
-    elif has_result:
+        write_flags(out, flags)
+        return False
+    if has_result:
         for name in changed:
             said = f"{out} goes on with --{name} {flags[name]} in place of {before.get(name)}"
             print(f"{said}: {MAY_CHANGE[name]}", file=sys.stderr)
-    if has_result and not (out / CHECKPOINT).exists() and not another and before:
-        print(f"{out} has no {CHECKPOINT}: training begins anew", file=sys.stderr)
-    if changed or before is None:
-        write_text(out / RUN, json.dumps(flags, indent=2) + "\n")
-    return before is not None and not another
+        if not (out / CHECKPOINT).exists():
+            print(f"{out} has no {CHECKPOINT}: training begins anew", file=sys.stderr)
+    if changed:
+        write_flags(out, flags)
+    return True
+
+
+def write_flags(out, flags):
+    """Write the flags of the run that the folder holds."""
+    write_text(out / RUN, json.dumps(flags, indent=2) + "\n")
 
 
 def refuse_foreign_files(out, start_folder):
