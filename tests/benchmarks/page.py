@@ -8,7 +8,6 @@ the whole, `server` is what passed until the last byte of the answer was there.
 import argparse
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from statistics import median
 
@@ -16,14 +15,13 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "oracle")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from engines import write_model  # noqa: E402
-from test_page import CHROMIUM, FLAGS  # noqa: E402
+from oracles import CHROMIUM, FLAGS  # noqa: E402
+from serving import serving  # noqa: E402
 
 import picogpt  # noqa: E402
-from picogpt.teaching import server  # noqa: E402
-from picogpt.teaching.request import Request  # noqa: E402
 from picogpt.tools.cores import blas_kernel  # noqa: E402
 
 N_TOKENS = 12
@@ -64,8 +62,7 @@ def sentences(encoder, n):
 
 def measure(model, browser, n_runs):
     """n_runs of [seconds to the screen, seconds to the answer, bytes]; the first is not counted."""
-    with server.open_server(model, Request(), 0) as served:
-        threading.Thread(target=served.serve_forever, daemon=True).start()
+    with serving(model, "a mouse") as served:
         page = browser.new_page(viewport={"width": 1280, "height": 900}, locale="en-US")
         page.set_default_timeout(120_000)
         page.goto(f"http://{served.address}/")
@@ -77,7 +74,6 @@ def measure(model, browser, n_runs):
             whole, answer, n_bytes = page.evaluate("measured")
             runs.append((whole / 1000, answer / 1000, n_bytes))
         page.close()
-        served.shutdown()
     return runs[1:]
 
 
