@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -79,6 +78,8 @@ def measure(model, browser, n_runs):
 
 def main():
     """Print the table."""
+    from playwright.sync_api import sync_playwright  # here: pytest looks for examples in all files
+
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--models", nargs="+", choices=TARGETS, default=list(TARGETS))
