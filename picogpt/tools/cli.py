@@ -140,8 +140,8 @@ def hint_for(places):
     """What may help where an argument is missing, or one is too many."""
     if shorts := [word for word in places if re.fullmatch(r"-[A-Za-z]\w*", word)]:
         return f"{shorts[0]} is no flag, flags begin with -- (see --help)"
-    if len(places) > 1:
-        return "put a text of many words in quotes (or see --help)"
+    if places:  # PowerShell makes words of what stands between commas
+        return "put what has spaces or commas in quotes, or see --help"
     return "see --help"
 
 

@@ -147,6 +147,14 @@ def test_words_are_read_before_the_command_runs():
     assert ran[1:] == [("--help", 1)]
 
 
+def test_what_powershell_makes_of_commas_is_told():
+    def only_flags(*, data: str):
+        return data
+
+    with pytest.raises(UsageError, match="put what has spaces or commas in quotes"):
+        parse(only_flags, ["--data", "a", "b"])
+
+
 @pytest.mark.parametrize(
     ("module", "script", "name"),
     [
