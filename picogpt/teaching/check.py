@@ -74,6 +74,8 @@ def known_mistakes(found, calls, wrong, lang):
             for way, wanted in enumerate(ways):
                 if wanted is not None:
                     explains = i in wrong and matches(marks[i], wanted)
+                    if "raises" in found[i] and not explains:
+                        continue  # an error says little about what else is wrong
                     explained.setdefault((hint, way), []).append(explains)
     # calls that it explains, less those that it should explain and doesn't
     scores = {way: 2 * sum(fits) - len(fits) for way, fits in explained.items() if any(fits)}

@@ -176,17 +176,20 @@ def kernel_layers():
             Call(mixed, lengths),
             Call(mixed, {"caches": [cache]}),
             Call(mixed, lengths | {"caches": [cache, copy.deepcopy(cache) | {"length": 1}]}),
+            Call(mixed, lengths | {"last_only": True}),
         ],
         "transformer_block": [
             Call(ran, other),
             Call(ran, lengths),
             Call(ran, {"caches": [cache], "scale": 0.3}),
+            Call(ran, lengths | {"last_only": True}),
         ],
         "hidden_states": [
             Call(hidden),
             Call(hidden, lengths),
             Call(hidden, lengths | {"caches": caches}),
             Call(hidden, other | {"scale": [0.3, 0.6]}),
+            Call(hidden, lengths | {"last_only": True}),
         ],
         "gpt2": [
             Call(written, lengths | {"caches": caches}),
