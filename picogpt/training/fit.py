@@ -1,5 +1,6 @@
 """Training in epochs over examples, which can be stopped at any moment."""
 
+import math
 import sys
 
 import numpy as np
@@ -68,7 +69,7 @@ def go_on(progress, state_path):
 
 def n_batches(n, batch_size):
     """How many batches an epoch of n examples has; the last may be smaller."""
-    return -(-n // batch_size)
+    return math.ceil(n / batch_size)
 
 
 def batch_at(step, n, batch_size, seed):

@@ -1,18 +1,18 @@
 // ---- the next token: generation.distribution, step by step
 
-const sorted = new Map();  // {packed logits: [scores, ids with the likeliest first]}
+const sorted = new Map();  // {packed logits: [the logits, ids with the likeliest first]}
 function ranked(packed) {
   if (!sorted.has(packed)) {
-    const scores = unpack(packed, 0, vocab.length, 4);
-    sorted.set(packed, [scores, Uint32Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b)]);
+    const logits = unpack(packed, 0, vocab.length, 4);
+    sorted.set(packed, [logits, Uint32Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b)]);
   }
   return sorted.get(packed);
 }
 const orderOf = (t) => ranked(texts[t].logits)[1];
 
-function softmaxInOrder([scores, order], temperature) {
-  const best = scores[order[0]];
-  const e = Float64Array.from(order, (id) => Math.exp((scores[id] - best) / temperature)), sum = e.reduce((a, b) => a + b);
+function softmaxInOrder([logits, order], temperature) {
+  const best = logits[order[0]];
+  const e = Float64Array.from(order, (id) => Math.exp((logits[id] - best) / temperature)), sum = e.reduce((a, b) => a + b);
   return e.map((x) => x / sum);
 }
 
@@ -22,11 +22,11 @@ function spread(t, temperature) {  // probabilities in the order of the likelies
 }
 
 function filtered(t) {  // how many of the likeliest stay in, and their probabilities, before and after
-  const [scores, order] = ranked(texts[t].logits), before = spread(t, state.temperature), n = before.length;
+  const [logits, order] = ranked(texts[t].logits), before = spread(t, state.temperature), n = before.length;
   let stay = state.temperature === 0 ? 1 : n;
   if (state.top_k && state.top_k < stay) {
     stay = state.top_k;
-    while (stay < n && scores[order[stay]] === scores[order[stay - 1]]) stay++;
+    while (stay < n && logits[order[stay]] === logits[order[stay - 1]]) stay++;
   }
   const inK = before.subarray(0, stay).reduce((a, b) => a + b);
   let tail = 0;
