@@ -46,10 +46,9 @@ def write_model(folder, **shape):
 
 
 class Ours:
-    name = "picoGPT"
-
-    def __init__(self, folder):
-        self.model = picogpt.load(folder)
+    def __init__(self, folder, int8=False):
+        self.name = "picoGPT, int8" if int8 else "picoGPT"
+        self.model = picogpt.load(folder, int8=int8)
 
     def prefill(self, ids):
         start = time.perf_counter()
@@ -262,6 +261,7 @@ def write_gguf(model, path, kind):
 
 ENGINES = {
     "picogpt": Ours,
+    "picogpt-int8": lambda folder: Ours(folder, int8=True),
     "transformers": lambda folder: Transformers(folder, "eager"),
     "sdpa": lambda folder: Transformers(folder, "sdpa"),
     "ct2-float32": lambda folder: CTranslate2(folder, "float32"),
