@@ -70,11 +70,11 @@ def part_in(folder):
     return PARTS.get(name)
 
 
-def row_of(name, part, said, lang):
+def row_of(name, part, verdicts, lang):
     """The lines of one student: {function: None where it is right, "" where blank, or a hint}."""
-    right = [function for function, hint in said.items() if hint is None]
-    blank = [function for function, hint in said.items() if hint == ""]
-    hints = [hint for hint in said.values() if hint]
+    right = [function for function, hint in verdicts.items() if hint is None]
+    blank = [function for function, hint in verdicts.items() if hint == ""]
+    hints = [hint for hint in verdicts.values() if hint]
     if blank:
         hints.append(BLANK[lang].format(", ".join(blank)))
     first, *rest = hints or [""]
@@ -107,7 +107,7 @@ def judge_here(folder, part, lang):
         return {next(iter(part.minutes)): f"{Path(part.path).name}: {error}"}
     usual = load_mistakes()
     solution = part.load()
-    said = {}
+    verdicts = {}
 
     @cache
     def calls_of(name):
@@ -116,16 +116,16 @@ def judge_here(folder, part, lang):
     for name in part.minutes:
         try:
             check_with_needs(getattr(own, name), calls_of, lang)
-            said[name] = None
+            verdicts[name] = None
         except NotImplementedError:
-            said[name] = ""
+            verdicts[name] = ""
         except AssertionError as error:
-            said[name] = str(error).splitlines()[0]
-            if said[name].endswith((": it gives", "나왔습니다")):  # no hint: where it differs
-                said[name] = ": ".join([name, *str(error).splitlines()[2:3]])
+            verdicts[name] = str(error).splitlines()[0]
+            if verdicts[name].endswith((": it gives", "나왔습니다")):  # no hint: where it differs
+                verdicts[name] = ": ".join([name, *str(error).splitlines()[2:3]])
         except AttributeError as error:
-            said[name] = str(error)
-    return said
+            verdicts[name] = str(error)
+    return verdicts
 
 
 def load_file(path):
@@ -159,8 +159,8 @@ def main(folder, lang):
     """Judge one folder, and print what was found as one line of JSON."""
     path = Path(folder)
     stdout, sys.stdout = sys.stdout, sys.stderr  # whatever a student prints
-    said = judge_here(path, part_in(path), lang)
-    print(json.dumps(said), file=stdout)
+    verdicts = judge_here(path, part_in(path), lang)
+    print(json.dumps(verdicts), file=stdout)
 
 
 if __name__ == "__main__":

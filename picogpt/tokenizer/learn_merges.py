@@ -77,9 +77,9 @@ def learn_merges(pre_tokens, n_merges, min_frequency=2, progress=True):
     words = LinkedWords(pre_tokens, {token: id for id, token in enumerate(tokens)})
     heap = []  # (-count, pair), the count as it was when it was put here
     merges = []
-    found = words.pairs()
+    new_pairs = words.pairs()
     for _ in tqdm(range(n_merges), "merging", disable=hidden() if progress else True):
-        for pair in found:
+        for pair in new_pairs:
             heapq.heappush(heap, (-words.pair_counts[pair], pair))
         while heap and -heap[0][0] != words.pair_counts[heap[0][1]]:  # it has sunk since
             _, pair = heap[0]
@@ -89,7 +89,7 @@ def learn_merges(pre_tokens, n_merges, min_frequency=2, progress=True):
         _, pair = heapq.heappop(heap)
         a, b = tokens[pair[0]], tokens[pair[1]]
         merges.append(f"{a} {b}")
-        found = words.join(pair, len(tokens))
+        new_pairs = words.join(pair, len(tokens))
         tokens.append(a + b)
     return merges
 
@@ -116,19 +116,19 @@ class LinkedWords:
         self.places = defaultdict(lambda: array("q"))
 
     def pairs(self):
-        """Count all pairs, note their places, and give them out."""
+        """Count all pairs, note their places, and give them back."""
         for i in range(1, len(self.ids) - 1):
             if NO_TOKEN not in (self.ids[i], self.ids[i + 1]):
                 self._note((self.ids[i], self.ids[i + 1]), i)
         return list(self.places)
 
     def join(self, pair, new):
-        """Put the id `new` in the pair's place, from left to right; give out the pairs that come.
+        """Put the id `new` in the pair's place, from left to right; give back the new pairs.
 
         The right one of a pair that is joined becomes NO_TOKEN, and no link leads to it any more.
         """
         ids, after, before, counts = self.ids, self.after, self.before, self.counts
-        came = {}
+        new_pairs = {}  # a dict for its order
         for i in self.places.pop(pair):
             j = after[i]
             if (ids[i], ids[j]) != pair:
@@ -136,15 +136,15 @@ class LinkedWords:
             left, right = before[i], after[j]
             if ids[left] != NO_TOKEN:
                 self.pair_counts[ids[left], ids[i]] -= counts[i]
-                came[ids[left], new] = None
+                new_pairs[ids[left], new] = None
                 self._note((ids[left], new), left)
             if ids[right] != NO_TOKEN:
                 self.pair_counts[ids[j], ids[right]] -= counts[i]
-                came[new, ids[right]] = None
+                new_pairs[new, ids[right]] = None
                 self._note((new, ids[right]), i)
             ids[i], ids[j] = new, NO_TOKEN
             after[i], before[right] = right, i
-        return came
+        return new_pairs
 
     def _note(self, pair, place):
         self.pair_counts[pair] += self.counts[place]
