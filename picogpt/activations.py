@@ -186,12 +186,12 @@ def laplace_backward(dy, x):
     return dy * np.exp(-0.5 * z * z) * (2 * np.pi) ** -0.5 / LAPLACE_DEVIATION
 
 
-def linear(x):
+def identity(x):
     """x itself: the feed-forward layer is then one product of two matrices."""
     return x
 
 
-def linear_backward(dy, x):  # noqa: ARG001 - as every derivative takes it
+def identity_backward(dy, x):  # noqa: ARG001 - as every derivative takes it
     """x' is 1."""
     return dy
 
@@ -219,5 +219,5 @@ ACTIVATIONS = {
     "sqrtsoftplus": (sqrt_softplus, sqrt_softplus_backward),
     "tanh": (tanh, tanh_backward),
     "laplace": (laplace, laplace_backward),
-    "linear": (linear, linear_backward),
+    "linear": (identity, identity_backward),
 }

@@ -177,10 +177,10 @@ def find_all(flags):
     data = flags["data"]
     valid = flags["valid"]
     shares = parse_shares(flags["shares"], data, valid)
-    valid_files = find_data(valid, out) if valid else []
+    valid_files = find_texts(valid, out) if valid else []
 
     def find(patterns):
-        return without(find_data(patterns, out), valid_files) if patterns else []
+        return without(find_texts(patterns, out), valid_files) if patterns else []
 
     parts = [find(pattern) for pattern in (split_names(data) if flags["shares"] else [data])]
     return Files(parts, shares, find(flags["finish_with"]), valid_files, find(flags["vocab_from"]))
@@ -221,7 +221,7 @@ def train_in_folder(out, flags, files, model, goes_on):
     train(model, texts_at, valid_text, out, Recipe(**recipe), dtype)
 
 
-def find_data(patterns, out):
+def find_texts(patterns, out):
     """The text files that are asked for, less those that training itself wrote.
 
     Raises DataError where there is none.

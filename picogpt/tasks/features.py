@@ -54,7 +54,7 @@ def pooled(x, lengths, pool):
     return np.add.reduceat(x * token_weights(lengths, pool, x.dtype), starts, axis=0)
 
 
-def pack(lengths):
+def cut_into_batches(lengths):
     """Sort sequences by length and cut them into batches of about N_TOKENS: lists of indices."""
     lengths = np.asarray(lengths)
     order = np.argsort(lengths, kind="stable")
@@ -113,7 +113,7 @@ def features(model, sequences, layer=None, pool="last", *, keep=None, executor=N
     if not len(sequences):
         return [] if pool == "tokens" else np.zeros((0, model.config.n_embd), np.float32)
     lengths = np.array([len(ids) for ids in sequences])
-    batches = pack(lengths)
+    batches = cut_into_batches(lengths)
     cache = None
     if keep is not None:
         request = repr((model.config, layer, pool, N_TOKENS)).encode()

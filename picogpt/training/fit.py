@@ -37,7 +37,7 @@ def fit(
         return learning_rate(step, lr, n_steps, round(warmup * n_steps), final)
 
     def take_step(step, state, summed):
-        rows = batch_at(step, n, batch_size, seed)
+        rows = batch_rows(step, n, batch_size, seed)
         loss, grads = batch_gradients(gradients, rows, [seed, step], n_threads, summed)
         adamw(params, grads, state, rate(step), eps=eps, weight_decay=weight_decay, decays=decays)
         return loss
@@ -72,7 +72,7 @@ def n_batches(n, batch_size):
     return math.ceil(n / batch_size)
 
 
-def batch_at(step, n, batch_size, seed):
+def batch_rows(step, n, batch_size, seed):
     """Which of n examples a step trains on: their places, `[batch_size]` or fewer.
 
     Every epoch goes through all of them once, in an order of its own.

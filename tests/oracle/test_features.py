@@ -58,5 +58,5 @@ def test_a_dask_cluster_that_loses_a_worker_gives_the_same(tmp_path, monkeypatch
 
         monkeypatch.setattr(module, "run_all", losing)
         got = features(model, texts, executor=client.get_executor(), folder=folder)
-        assert n_done == len(module.pack([len(ids) for ids in texts])) > 10
+        assert n_done == len(module.cut_into_batches([len(ids) for ids in texts])) > 10
     np.testing.assert_allclose(got, expected, atol=1e-6)

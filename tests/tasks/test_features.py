@@ -14,7 +14,7 @@ from models import small_folder, small_model
 from picogpt.kernels import hidden_states, layer_norm
 from picogpt.model import load, logits
 from picogpt.tasks import features as module
-from picogpt.tasks.features import encode_texts, features, pack
+from picogpt.tasks.features import cut_into_batches, encode_texts, features
 from picogpt.tasks.workers import processes
 from picogpt.tools.errors import NotFiniteError, PicoGPTError, TextError, UsageError
 
@@ -48,7 +48,7 @@ def alone(ids, layer):
 
 def test_batches_hold_each_sequence_once_sorted_by_length():
     lengths = [5, 60, 1, 9, 30, 7, 64, 64]
-    batches = pack(lengths)
+    batches = cut_into_batches(lengths)
     order = np.concatenate(batches)
     assert sorted(order) == list(range(8))
     assert np.take(lengths, order).tolist() == sorted(lengths)
@@ -139,7 +139,7 @@ class OnDemand(Executor):
 
 def test_a_run_that_was_interrupted_loses_one_batch_at_most(tmp_path, monkeypatch, folder):
     texts = sequences()
-    expected, n_batches = features(MODEL, texts), len(pack([len(ids) for ids in texts]))
+    expected, n_batches = features(MODEL, texts), len(cut_into_batches([len(ids) for ids in texts]))
     with monkeypatch.context() as patch:
         count_batches(patch, fail_at=4)
         with pytest.raises(KeyboardInterrupt):
@@ -178,7 +178,7 @@ tests.features(
     texts = sequences()
     kept = features(MODEL, texts, keep=tmp_path)
     np.testing.assert_allclose(kept, features(MODEL, texts), atol=1e-6)
-    n_batches = len(pack([len(ids) for ids in texts]))
+    n_batches = len(cut_into_batches([len(ids) for ids in texts]))
     assert len(calls) == (n_batches - 3) + n_batches
 
 
