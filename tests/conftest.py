@@ -1,8 +1,12 @@
 """For all tests: no waiting for the disk, and none for what macOS says in vain."""
 
 import os
+import signal
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started by a shell with & behind it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from picogpt.tools.accelerate import ignore_spurious_warnings
 

@@ -56,7 +56,7 @@ def fetch_file(url, path, token="", optional=False, largest=LARGEST_FILE):
     most `largest` bytes. The token goes to no host or port but that of `url`. Raises DownloadError;
     `optional` makes 404 a False.
     """
-    import requests
+    requests = import_requests(url)
 
     for wait in (*RETRY_WAITS, math.inf):
         try:
@@ -82,7 +82,7 @@ def fetch_file(url, path, token="", optional=False, largest=LARGEST_FILE):
 
 def expect_answer(url, patience=10):
     """Raise DownloadError unless the server answers within `patience` seconds, whatever it says."""
-    import requests
+    requests = import_requests(url)
 
     def knock():
         with answer("HEAD", url):
@@ -92,6 +92,18 @@ def expect_answer(url, patience=10):
         within(patience, knock)
     except (requests.RequestException, ValueError, TimeoutError) as error:
         raise failure(url, cause_of(error)) from None
+
+
+def import_requests(url):
+    """The module, which takes a while; some versions read SSLKEYLOGFILE and certificates then.
+
+    Raises DownloadError where they can't.
+    """
+    try:
+        import requests
+    except OSError as error:
+        raise failure(url, cause_of(error)) from None
+    return requests
 
 
 def within(seconds, function):

@@ -1,5 +1,6 @@
 """Finding models and fetching them, against a real HTTP server that answers like the hub."""
 
+import builtins
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 from hub import MEDIUM, sentence, silent_server, write
 from models import small_folder
 
@@ -246,6 +248,8 @@ def test_tiny_takes_over_and_the_real_cause_is_named(
 ):
     if "PySocks" in reason and find_spec("socks"):
         pytest.skip("PySocks is here")
+    if "SSLKEYLOGFILE" in variables and hasattr(requests.adapters, "_preloaded_ssl_context"):
+        pytest.skip("this version of requests has read it by now")
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setenv("HF_ENDPOINT", f"https://127.0.0.1:{server.getsockname()[1]}")
         for name, value in variables.items():
@@ -254,6 +258,19 @@ def test_tiny_takes_over_and_the_real_cause_is_named(
         with pytest.raises(DownloadError, match=reason) as error:
             find_model("774M", tmp_path)
     sentence(error)
+
+
+@pytest.mark.usefixtures("hub")
+def test_tiny_takes_over_where_requests_cannot_be_imported(tmp_path, monkeypatch, capsys):
+    import_module = builtins.__import__
+
+    def fails(name, *rest):
+        if name == "requests":  # as 2.32.3 does where SSLKEYLOGFILE is in no folder
+            raise FileNotFoundError(2, "No such file or directory", "/no/such/keys")
+        return import_module(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", fails)
+    assert "the trusted certificates can't be read" in takes_over(tmp_path, capsys)
 
 
 @pytest.mark.usefixtures("hub")
