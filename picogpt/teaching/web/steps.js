@@ -56,7 +56,7 @@ const STEPS = [
     fill: (t, i) => [vec("x", inBlock(t, "x", i)), op("↓"), vec("ln_1", inBlock(t, "ln_1", i))],
     slide: "layer_norm(x, g, b)",
     ask: () => say("The norm of x is printed. Will ln_1 be longer or shorter, and how much does that differ from token to token?", "x의 노름이 나와 있습니다. ln_1의 노름은 더 클까요, 작을까요? 토큰마다 많이 다를까요?"),
-    tell: () => say(`Before g and b every token's vector has the norm √${config.n_embd} ≈ ${format(config.n_embd ** 0.5)}, whatever it was; g and b change that a little.`, `g와 b를 적용하기 전에는 어느 토큰이든 노름이 √${config.n_embd} ≈ ${format(config.n_embd ** 0.5)}입니다. g와 b를 적용하면 조금 달라집니다.`),
+    tell: () => say(`Before g and b every token's vector has the norm √${config.n_embd} ≈ ${format(config.n_embd ** 0.5)}, whatever it was; g and b, the same for all tokens, make ${normsOf("ln_1")} of it here.`, `g와 b를 적용하기 전에는 어느 토큰이든 노름이 √${config.n_embd} ≈ ${format(config.n_embd ** 0.5)}입니다. 모든 토큰에 같은 g와 b를 적용하면 여기서는 ${normsOf("ln_1")}입니다.`),
   },
   {
     id: "qkv", inBlock: true, en: "Attention 1/6: query, key, value", ko: "어텐션 1/6: 쿼리·키·값",
@@ -197,7 +197,7 @@ const STEPS = [
         words.map(({ word }, i) => el("option", { value: i, selected: i === state.word }, word))))) : null,
     fill: (t, i, room) => words.length ? followed(room) : [],
     ask: () => say("Both sentences start from the same row for “mouse”. After the last block, will the two vectors still point the same way?", "두 문장은 “mouse”의 같은 행에서 출발합니다. 마지막 블록 뒤에도 두 벡터의 방향이 같을까요?"),
-    tell: () => words.length ? say(`Their cosine falls from ${format(words[state.word].cosines[0])} to ${format(words[state.word].cosines.at(-1))}.`, `코사인: ${format(words[state.word].cosines[0])} → ${format(words[state.word].cosines.at(-1))}`) : "",
+    tell: () => words.length ? say(`Their cosine goes from ${format(words[state.word].cosines[0])} to ${format(words[state.word].cosines.at(-1))}.`, `코사인: ${format(words[state.word].cosines[0])} → ${format(words[state.word].cosines.at(-1))}`) : "",
   },
   {
     id: "cross", only: () => DATA.lecture, whole: true, en: "What GPT lacks: cross-attention", ko: "GPT에 없는 것: 크로스 어텐션",
@@ -261,6 +261,8 @@ function worked(t, i) {  // q . k = |q||k| cos, for the key that gets most weigh
   const q = inBlock(t, "q", i, state.head).norm, k = inBlock(t, "k", j, state.head).norm;
   return el("p", { class: "num worked", "data-worked": t }, `q(${tokenAt(t, i)}) · k(${tokenAt(t, j)}) = |q||k| cos = ${format(q)} × ${format(k)} × ${format(score / (q * k))} = ${format(score)}`);
 }
+
+const normsOf = (name) => texts.map((_, t) => format(inBlock(t, name, state.tokens[t]).norm)).join(" · ");
 
 function bestOf(step) {  // for each text, what the picked token's row of a matrix has most of
   return texts.map((_, t) => {
