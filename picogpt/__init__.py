@@ -1,4 +1,26 @@
-"""GPT-2 in plain NumPy: read it, run it, train it."""
+"""GPT-2 in plain NumPy: read it, run it, train it.
+
+reference.py          GPT-2 on one page
+kernels.py            the forward pass: causal mask, attention, blocks, KV cache, batches
+gradients.py          the derivative of each formula, and the chain rule through a block
+backprop.py           the chain rule through the stack; the loss
+optim.py              AdamW, Muon, learning rates, clipping
+model.py              load, save, logits, loss_and_gradients, trace
+generation.py         temperature, top-k, top-p, and the loop from token to token
+logits_processors.py  repetition penalty and whatever else a generation config asks for
+drafting.py           a guess at the next tokens, which the model confirms
+text_stream.py        whole characters, stop strings
+activations.py        the activations beside gelu
+quantization.py       int8
+tokenizer/            byte-level BPE
+checkpoint/           config.json and safetensors files, and the hub they come from
+training/             the loop, a step's windows, several cores, state that survives
+tasks/                the course's tasks: files, features, heads, metrics
+teaching/             the page about a sentence, the exercises
+tools/                command lines, errors, files, drawings
+
+The other files are commands: python -m picogpt.NAME.
+"""
 
 import os
 import sys

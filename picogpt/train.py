@@ -21,13 +21,14 @@ from picogpt.tools.cores import cores
 from picogpt.tools.errors import CheckpointError, DataError, UsageError
 from picogpt.tools.files import locked
 from picogpt.training.data import encode_files, find_files, line_starts, split_names
-from picogpt.training.loop import Recipe, Text, init_params, train
+from picogpt.training.loop import Recipe, init_params, train
 from picogpt.training.run_folder import (
     begin_or_go_on,
     flags_before,
     is_own_file,
     steps_when_finished,
 )
+from picogpt.training.windows import Text
 
 TOKENS = "tokens.npy"
 WARMUP = 100  # steps, where there are a thousand or more

@@ -1,1 +1,1 @@
-"""The training loop, several cores for one batch, state that survives, and text as token ids."""
+"""The training loop, its windows, several cores for one batch, state that survives, text as ids."""

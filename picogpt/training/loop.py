@@ -2,14 +2,13 @@
 
 Each step takes a batch of windows of n_ctx + 1 tokens, predicts every token from those before it,
 and moves the weights a little against the gradient of the mean loss (Radford et al. 2018, sec.
-3.1). Windows go through the whole text in an order that depends on the seed and the step alone: a
-run that was stopped goes on with the very numbers that it would have had.
+3.1). Which windows depends on the seed and the step alone (windows.py): a run that was stopped goes
+on with the very numbers that it would have had.
 """
 
 import math
 import sys
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from picogpt.training.log import Log
 from picogpt.training.resumable import Progress, train_steps
 from picogpt.training.run_folder import CHECKPOINT, CURVE, LAST, LOG, remove_last
 from picogpt.training.state import load_meta, save_state
+from picogpt.training.windows import batch_at, next_lines
 
 VALID_WINDOWS = 64  # of the validation text, looked at as training goes on
 
@@ -45,53 +45,6 @@ def init_params(config, rng):
     return tree_map(random_leaf, checkpoint_tree(config))
 
 
-def batch_at(step, texts, n_ctx, batch_size, seed):
-    """The windows of a step: `[batch_size, n_ctx + 1]` ids, from one Text or from several.
-
-    Texts take turns in the order of `interleaved`, however large a batch is, and each goes on where
-    it was left.
-    """
-    order = interleaved([text.share for text in texts])
-    parts = []
-    for i, text in enumerate(texts):
-        before, after = (
-            n // len(order) * text.share + order[: n % len(order)].count(i)
-            for n in (step * batch_size, (step + 1) * batch_size)
-        )  # windows of this text that were read before this step, and after it
-        if after > before:
-            parts.append(windows_of(text, before, after - before, n_ctx, seed))
-    return np.concatenate(parts)
-
-
-def interleaved(shares):
-    """Which text gets a window, in turn: every text as often as its share says, evenly spread.
-
-    >>> interleaved([5, 2, 1])
-    [0, 1, 0, 0, 2, 0, 1, 0]
-    """
-    places = [((k + 0.5) / share, i) for i, share in enumerate(shares) for k in range(share)]
-    return [i for _, i in sorted(places)]
-
-
-def windows_of(text, first, n_windows, n_ctx, seed):
-    """Windows first, first + 1, ... of a text: `[n_windows, n_ctx + 1]` ids.
-
-    Each pass over the tokens, 2 * n_ctx or more, cuts them into windows anew, at another offset,
-    and shuffles them. With lines, each window moves on to the next beginning of a line.
-    """
-    tokens = text.ids
-    starts = []
-    per_pass = len(tokens) // n_ctx - 1
-    for n in range(first // per_pass, (first + n_windows - 1) // per_pass + 1):
-        rng = np.random.default_rng([seed, n])
-        offset = rng.integers(n_ctx)
-        starts.append(offset + n_ctx * rng.permutation(per_pass))
-    starts = np.concatenate(starts)[first % per_pass :][:n_windows]
-    if text.lines is not None:
-        starts = next_lines(starts, text.lines, len(tokens) - n_ctx)
-    return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
-
-
 def valid_loss(model, n_ctx, text):
     """Mean loss in nats a token over the first windows of a validation text, and bits per byte.
 
@@ -109,20 +62,6 @@ def valid_loss(model, n_ctx, text):
     if not math.isfinite(loss):
         raise NotFiniteError(f"the loss on the validation text is {loss}")
     return loss / n_tokens, loss / math.log(2) / n_bytes
-
-
-def next_lines(starts, lines, end):
-    """For each of the starts, the first of the lines' beginnings from there on, before `end`."""
-    lines = lines[lines < end]
-    return lines[np.searchsorted(lines, starts) % len(lines)]
-
-
-class Text(NamedTuple):
-    """What windows are cut from."""
-
-    ids: np.ndarray  # [n_tokens]
-    lines: np.ndarray | None = None  # where lines begin, if windows are to begin there
-    share: int = 1  # of this many windows in turn, where there are several texts
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The trainer: data order, a loop that can be killed and resumed to the same bits, its command."""
+"""The trainer: a loop that can be killed and resumed to the same bits, its command."""
 
 import json
 import os
@@ -24,8 +24,9 @@ from picogpt.tools.tree import tree_leaves, tree_map
 from picogpt.train import main
 from picogpt.training import loop
 from picogpt.training.data import encode_files, find_files, line_starts, read_chunks
-from picogpt.training.loop import Recipe, Text, batch_at, init_params, train_step, valid_loss
+from picogpt.training.loop import Recipe, init_params, train_step, valid_loss
 from picogpt.training.parallel import summed_over_threads
+from picogpt.training.windows import Text
 
 ROOT = Path(__file__).parents[2]
 SIZE = ["--n_layer", "2", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "280"]
@@ -52,42 +53,6 @@ def command(text, out, n_steps=200, *more):
 
 def weights(folder):
     return tree_leaves(load(folder).params)
-
-
-def test_every_pass_reads_every_token_once():
-    tokens = np.arange(1000, dtype=np.uint16)
-    n_ctx, batch = 10, 7
-    per_pass = len(tokens) // n_ctx - 1
-    text = [Text(tokens)]
-    windows = np.concatenate([batch_at(s, text, n_ctx, batch, seed=1) for s in range(per_pass)])
-    assert (np.diff(windows, axis=1) == 1).all()  # targets are the ids one later
-    for n in range(batch):
-        targets = windows[n * per_pass : (n + 1) * per_pass, 1:].ravel()
-        assert len(np.unique(targets)) == len(targets) == per_pass * n_ctx
-    first, second = windows[:per_pass, 0], windows[per_pass : 2 * per_pass, 0]
-    assert not np.array_equal(np.sort(first), first)  # shuffled
-    assert not np.array_equal(first, second)  # and another time in another order
-
-
-@pytest.mark.parametrize("batch", [1, 3, 8])
-def test_several_texts_are_read_by_their_shares_and_each_in_its_own_order(batch):
-    texts = [Text(np.arange(i * 1000, i * 1000 + 500), share=n) for i, n in enumerate([5, 2, 1])]
-    windows = np.concatenate([batch_at(s, texts, 10, batch, seed=1) for s in range(48 // batch)])
-    assert len(windows) == 48
-    for i, text in enumerate(texts):
-        own = windows[windows[:, 0] // 1000 == i]
-        assert len(own) == 6 * text.share
-        alone = np.concatenate([batch_at(s, [text], 10, 1, seed=1) for s in range(len(own))])
-        assert np.array_equal(own, alone)
-
-
-def test_windows_by_line_begin_where_lines_begin():
-    tokens = np.random.default_rng(0).integers(0, 6, 500)
-    lines = np.flatnonzero(tokens == 5) + 1
-    text = [Text(tokens, lines)]
-    windows = np.concatenate([batch_at(s, text, 10, 7, 1) for s in range(20)])
-    found = {tuple(tokens[i : i + 11]) for i in lines}
-    assert all(tuple(window) in found for window in windows)
 
 
 @pytest.mark.parametrize("change", [{"n_threads": 2}, {"accumulate": 4}, {"n_threads": 3}])

@@ -17,6 +17,7 @@ from picogpt.train import main
 from picogpt.training import loop, resumable
 from picogpt.training.log import read_log
 from picogpt.training.run_folder import CHECKPOINT, CURVE, LOG, MODEL, has_own_name
+from picogpt.training.windows import Text
 
 SIZE = ["--n_layer", "1", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "270"]
 
@@ -236,9 +237,7 @@ def test_the_best_model_by_validation_is_what_is_written(train, tmp_path):
     assert f"lowest after step {best['step']} of 40: " in said
     assert f"{tmp_path / 'out'} holds the model of that step" in said
     model, ids = load(tmp_path / "out"), np.load(tmp_path / "out" / "valid.npy")
-    assert loop.valid_loss(model, 16, loop.Text(ids))[0] == pytest.approx(
-        best["valid_loss"], rel=1e-6
-    )
+    assert loop.valid_loss(model, 16, Text(ids))[0] == pytest.approx(best["valid_loss"], rel=1e-6)
     assert best["valid_loss"] < entries[-1]["valid_loss"] - 0.1
 
 
