@@ -34,6 +34,14 @@ if (
 ):
     signal(SIGINT, lambda *_: os._exit(130))
 
+# after a product the threads of NumPy's OpenBLAS keep their cores busy, waiting for the next one,
+# while ours need these (tools/cores.py): for 2^20 cycles now, not for 2^26. This import reads it
+if "OPENBLAS_THREAD_TIMEOUT" not in os.environ:
+    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "20"
+    import numpy  # noqa: F401
+
+    del os.environ["OPENBLAS_THREAD_TIMEOUT"]
+
 from importlib import import_module
 
 from picogpt.generation import generate, generate_batch

@@ -2,10 +2,13 @@
 
 A text that repeats itself (lists, dialogue, code, greedy writing) says what comes next: where its
 newest tokens stood before, what followed them then is a draft of what follows now. The model runs
-over the whole draft at once, which costs little more than a single token, because its weights are
-read from memory once for all. Then each next token is taken from its position's logits as it
-would be without a draft, and as long as that is the drafted token, the next position is valid, too.
-So the text is the same text, greedy or sampled; only the number of passes changes.
+over the whole draft at once; up to 32 tokens cost about as much as three one by one, because the
+weights are read from memory once for all. Then each next token is taken from its position's logits
+as it would be without a draft, and as long as that is the drafted token, the next position is
+valid, too.
+Every token is sampled from the same logits with the same random number, so the text is the same,
+greedy or sampled, and only the number of passes changes. (A product of several rows rounds
+otherwise than one of a single row: where two tokens are equal but for that, either may come.)
 
 Apoorv Saxena 2023, "Prompt Lookup Decoding" (github.com/apoorvumang/prompt-lookup-decoding). It is
 speculative decoding (Leviathan, Kalman & Matias 2023, "Fast Inference from Transformers via
@@ -15,11 +18,11 @@ probability p / q, at most 1, where the model gives it p and the draft q: here q
 drawn from the model is the drafted one with just that probability p.
 """
 
-N_KEY = 4  # the newest so many tokens are looked up: where did they stand before?
-# for how many tokens a text must have repeated itself before a draft is made: at least, at first,
-# and at most
-MIN_NEEDED, FIRST_NEEDED, MAX_NEEDED = 4, 6, 64
-MIN_ROWS, MAX_ROWS = 8, 32  # tokens in a pass with a draft; fewer than 8 cost as much as 8
+N_KEY = 4  # how many of the newest tokens are looked up: where did they stand before?
+# a draft is made where the text has repeated itself for so many tokens, at first
+FIRST_NEEDED = 6
+MIN_NEEDED, MAX_NEEDED = 4, 64  # the fewest and the most that this becomes
+MIN_ROWS, MAX_ROWS = 8, 32  # tokens in a pass with a draft; fewer than 8 take as long as 8
 PASS_COST = 3  # a pass with a draft takes about as long as this many passes without one
 
 
@@ -47,7 +50,7 @@ class Drafter:
         for i in range(max(self.n_read, N_KEY - 1), len(ids)):
             self.read(ids, i)
         self.n_read = len(ids)
-        n = min(self.n_rows - 1, n_max)
+        n = min(self.n_rows - 1, n_max)  # one row is for the newest token
         if self.source is None or self.n_agreed < self.n_needed or n < PASS_COST:
             return []
         repeated = ids[self.source : self.source + n]

@@ -1,10 +1,10 @@
 """Writing on: from logits to a token (sampling), and from token to token (the decode loop)."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from numbers import Real
 
 import numpy as np
@@ -43,8 +43,8 @@ def keep_top_p(logits, p):
     """
     left = np.flatnonzero(logits > -np.inf)  # what top-k leaves is quickly sorted
     order = left[np.argsort(logits[left])]  # the unlikeliest first
-    # tail[i]: all tokens up to the i-th unlikeliest together; while that is at most 1 - p, those
-    # left reach p. Added up in double precision and compared in single, as torch does
+    # tail[i]: all tokens up to the i-th unlikeliest together; they go while that is at most 1 - p.
+    # Added up in double precision and compared in single, as torch does
     tail = np.cumsum(softmax(logits[order]), dtype=np.float64).astype(logits.dtype)
     logits = logits.copy()
     logits[order[:-1][tail[:-1] <= 1 - p]] = -np.inf  # the likeliest stays, whatever p is
@@ -111,7 +111,7 @@ def sampling_for(model, **asked):
     return SAMPLING_DEFAULTS | in_file | asked
 
 
-@cache  # says nothing twice
+@functools.cache  # says nothing twice
 def notify(sentence):
     """Tell the user on stderr."""
     print(sentence, file=sys.stderr, flush=True)
@@ -181,10 +181,10 @@ class Sequence:
     """One text being written."""
 
     index: int  # which of the prompts it continues
-    ids: list  # all tokens: the prompt's and those that were written
+    ids: list  # all tokens: the prompt's and those that were written; never shortened
     n_prompt: int  # how many of them are the prompt's
-    window: list  # the newest of them, which the model looks at for the next token
-    cache: list  # of those that the model has run
+    window: list  # the newest ids, n_ctx at most, which the model looks at for the next token
+    cache: list  # keys and values of the window's tokens that the model has run
     n_left: int  # how many more may be written
     rng: np.random.Generator
     detokenize: Callable  # from a list of ids to what `output` takes in
@@ -197,7 +197,7 @@ def decode_loop(model, sequences, sampling, processing, tally):
 
     Each turn is one pass of the model over what is new in every sequence, and over drafts of what
     may follow. `sampling` are keyword arguments of `distribution`, `processing` those of
-    `process_logits`.
+    `process_logits`. The sequences and the tally are changed.
     """
     n_ctx = model.config.n_ctx
     while sequences:
@@ -206,18 +206,23 @@ def decode_loop(model, sequences, sampling, processing, tally):
             if len(sequence.window) > n_ctx:
                 sequence.window = truncate(sequence.window, n_ctx, "the text outgrows")
                 sequence.cache = new_caches(model.config)[0]
-        new = [one.window[one.cache[0]["length"] :] for one in sequences]  # what wasn't run yet
-        is_prefill = any(len(ids) > 1 for ids in new)
-        drafts = [[] if is_prefill else draft_for(one, n_ctx) for one in sequences]
+        new = [new_ids(sequence) for sequence in sequences]
+        is_prefill = any(len(ids) > 1 for ids in new)  # then logits of the last tokens will do
+        drafts = [[] if is_prefill else draft_for(sequence, n_ctx) for sequence in sequences]
         inputs = [ids + draft for ids, draft in zip(new, drafts)]
         logits = forward(model, sequences, inputs, last_only=is_prefill)
         chunks = []
         for sequence, draft, rows in zip(sequences, drafts, logits):
-            chunks += write(model, sequence, draft, rows, sampling, processing)
+            chunks += sample_and_append(model, sequence, draft, rows, sampling, processing)
         seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
         tally.count(new if is_prefill else [], len(chunks), seconds)
         yield from ((index, chunk) for index, chunk in chunks if chunk)
         sequences = [sequence for sequence in sequences if not sequence.output.done]
+
+
+def new_ids(sequence):
+    """The ids of the window that the model has not run yet."""
+    return sequence.window[sequence.cache[0]["length"] :]  # as long in every block
 
 
 def draft_for(sequence, n_ctx):
@@ -239,15 +244,16 @@ def forward(model, sequences, inputs, last_only):
     return np.split(rows, range(1, len(inputs)) if last_only else np.cumsum(lengths)[:-1])
 
 
-def write(model, sequence, draft, rows, sampling, processing):
-    """Sample tokens from rows of logits and write them: a list of (index, chunk), one for each.
+def sample_and_append(model, sequence, draft, rows, sampling, processing):
+    """Sample tokens from rows of logits: a list of (index, chunk of text or of ids), one for each.
 
     The first row is for the token that comes next, each other one for the token after a drafted
-    one: it counts only where the text has just gone on with that very token.
+    one: it counts only where the text has just gone on with that very token. The sequence takes the
+    tokens in, and its cache forgets what was drafted and is wrong.
     """
     ends = end_tokens(model)
     chunks = []
-    for logits, drafted in zip(rows, [*draft, None]):
+    for logits, drafted in zip(rows, [*draft, None]):  # nothing is drafted after the last row
         if processing:
             logits = process_logits(logits, sequence.ids, sequence.n_prompt, **processing)
         token = sample(logits, sequence.rng, sampling)
@@ -259,7 +265,7 @@ def write(model, sequence, draft, rows, sampling, processing):
         chunks.append((sequence.index, sequence.output.feed(data, final)))
         if token != drafted or sequence.output.done:
             break
-    for block in sequence.cache:  # forget what was drafted and is wrong
+    for block in sequence.cache:  # it holds all but the newest token, which is still to be run
         block["length"] = len(sequence.window) - 1
     if draft:
         sequence.drafter.judge(len(draft), n_right=len(chunks) - 1)
@@ -277,10 +283,10 @@ def stream(
 
     Temperature, top_k and top_p: see `sampling_for`. seed is an int, a numpy Generator or None for
     a fresh one; stop a list of strings, or one string with ||| between them: the text ends before
-    the first that comes, without it before the generation config's stop_strings. draft: guess
-    tokens where the text repeats itself, which changes its speed alone; tally: a `Tally`. Raises,
-    before any work, UsageError for an argument that can't be, CheckpointError for such a setting of
-    the model, and TextError for a prompt that can't be encoded.
+    the first of them; None are the generation config's stop_strings. draft: guess tokens where the
+    text repeats itself, to write faster (drafting.py); tally: a `Tally`. Raises, before any work,
+    UsageError for an argument that can't be, CheckpointError for such a setting of the model, and
+    TextError for a prompt that can't be encoded.
     """
     if not hasattr(model, "params"):
         raise UsageError(f"model must be what picogpt.load gives, not {model!r:.60}")

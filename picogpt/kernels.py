@@ -3,8 +3,8 @@
 Activations are `[n_tokens, n_embd]` throughout. A batch is sequences laid end to end in one such
 array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only positions,
 attention and picking the last token ask. With `caches`, sequence i goes on where it stopped; they
-are the only thing that a kernel writes to. `deal(f, jobs)` runs f for each of a list of jobs, in
-any order, on one core (`in_turn`, the default) or on several (tools/cores.py).
+are the only thing that a kernel writes to. `deal(f, jobs)` is [f(job) for job in jobs], where no
+job needs another: on one core (`in_turn`, the default) or on several (tools/cores.py).
 
 Formulas come first, each before the one that calls it, from gelu to gpt2. What batches, the cache
 and speed need stands together at the end.
@@ -45,7 +45,7 @@ def layer_norm(x, g, b, eps=1e-5):
 
 
 def in_turn(f, jobs):
-    """What `deal` is by default: [f(job) for job in jobs]."""
+    """One job after the other, on one core: [f(job) for job in jobs]."""
     return [f(job) for job in jobs]
 
 
@@ -66,7 +66,7 @@ def linear(x, w, b, *, s=None, deal=in_turn):
 
 
 def ffn(x, c_fc, c_proj, *, act=gelu, deal=in_turn):
-    """Every token by itself: widen, bend, narrow: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
+    """Every token by itself: widen, bend (act), narrow: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
 
     Vaswani et al. 2017, sec. 3.3, with `act` (gelu) in the place of max(0, .).
     """
@@ -308,7 +308,7 @@ def extend_cache(cache, k, v):
 
 
 def few_rows(f, x, *others, n_rows=64, deal=in_turn):
-    """Apply f to a few rows at a time, so that temporaries stay in cache: the numbers of f(x).
+    """f(x), a few rows at a time, so that temporaries stay in the processor's cache.
 
     f makes of each row, and of those at its place in the others, a row as long as x's. On
     `[512, 3072]` gelu takes a third of the time.
@@ -329,8 +329,8 @@ def int8_product(x, w, *, n_numbers=2**17, deal=in_turn):
     """x @ w for an int8 w `[n_in, n_out]`, a few columns at a time: `[n_tokens, n_out]`.
 
     The processor multiplies floats, so each number of w must become one. Widened as a whole, w
-    would go to memory as floats and come back; of so few columns that they stay in the processor's
-    cache, memory has only the bytes to hand over.
+    would go to memory as floats and come back. A few columns at a time, which lie one after the
+    other, stay in the processor's cache: only the bytes come from memory.
     """
     y = np.empty((len(x), w.shape[1]), x.dtype)
     n_columns = max(1, n_numbers // len(w))

@@ -1,5 +1,6 @@
-"""What a generation config may ask for before a token is chosen: from logits to changed logits.
+"""What else a generation config may ask for before a token is chosen: from logits to changed ones.
 
+Temperature, top-k and top-p are `distribution` in generation.py.
 Each function takes the logits `[n_vocab]` of the token that comes next and gives back new ones; a
 token that must not come has -inf there. They compute what transformers' LogitsProcessors compute.
 """

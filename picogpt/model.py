@@ -109,7 +109,7 @@ def save(model: Model, folder: str | Path, dtype: type = np.float32) -> None:
     can't be written, FolderInUseError while another process writes to the folder, UsageError for a
     model in int8.
     """
-    refuse_int8(model.params, "saved: a checkpoint would hold the rounded weights as if exact")
+    refuse_int8(model.params, "saved", "a checkpoint would hold the rounded weights as if exact")
     folder = Path(folder).expanduser()
     config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
     is_own = model.folder is not None and model.folder.resolve() == folder.resolve()

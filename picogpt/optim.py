@@ -24,8 +24,7 @@ def decay_mask(params):
 
 
 def adamw(
-    params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None,
-    deal=map,
+    params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None
 ):
     """One step of AdamW; params and state are updated in place. Loshchilov & Hutter 2019, alg. 2.
 
@@ -36,8 +35,8 @@ def adamw(
     in torch, lr multiplies the decay. (Stanford's CS 224N decays after the update.)
 
     lr is one number; `decays` is a tree of bools (None: decay everything); what grads lacks, or
-    has {} for, stays as it is. `deal` is map, or the map of a pool of threads. At the first step
-    the corrected m / sqrt(v) is the gradient's sign: 2 becomes 2 (1 - 0.1 x 0.01) - 0.1.
+    has {} for, stays as it is. At the first step the corrected
+    m / sqrt(v) is the gradient's sign: 2 becomes 2 (1 - 0.1 x 0.01) - 0.1.
 
     >>> params, grads = {"w": np.array([2.0])}, {"w": np.array([0.5])}
     >>> adamw(params, grads, new_state(params), lr=0.1)
@@ -57,10 +56,10 @@ def adamw(
             w -= lr / correct_m * m / (np.sqrt(v / correct_v) + eps)
 
     trees = [params, state["m"], state["v"]]
-    update_each(deal, update, grads, *trees, *([] if decays is None else [decays]))
+    update_each(update, grads, *trees, *([] if decays is None else [decays]))
 
 
-def update_each(deal, update, grads, *trees):
+def update_each(update, grads, *trees, deal=map):
     """Call update(grad, ...) for every leaf of grads and those at the same place in the trees."""
     leaves = []
     tree_map(lambda *arrays: leaves.append(arrays), grads, *trees)
@@ -88,7 +87,8 @@ def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, deal=map):
     Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the factor, which
     gives the step the size that AdamW's has at the same lr, and the decay: Liu et al. 2025, "Muon
     is scalable for LLM training", eq. 4. Equals torch.optim.Muon(adjust_lr_fn="match_rms_adamw"),
-    which rounds to bfloat16. What grads has {} for stays as it is; `deal` as in adamw.
+    which rounds to bfloat16. What grads has {} for stays as it is. `deal` is map, or that of a
+    pool of threads: AdamW waits for memory, Muon computes.
     """
 
     def update(grad, weight, mean, path):
@@ -99,7 +99,7 @@ def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, deal=map):
             w *= 1 - lr * weight_decay
             w -= lr * 0.2 * max(g.shape) ** 0.5 * orthogonalised(g)
 
-    update_each(deal, update, grads, params, state["m"], tree_paths(params))
+    update_each(update, grads, params, state["m"], tree_paths(params), deal=deal)
 
 
 def orthogonalised(g, n_steps=5):

@@ -3,8 +3,8 @@
 Writing a token reads every weight once, so both the memory that a model takes and the time of a
 token go by how many bytes a weight has. float32 has four. Trained weights don't need them: those of
 a column are spread about 0, and what counts is their sum over hundreds of products, in which small
-errors to either side cancel out. One byte has 255 steps to offer; they are laid so that the
-column's largest weight, in absolute value ("absmax"), becomes 127 or -127:
+errors to either side cancel out. One byte offers 255 values, evenly spaced; they are laid so that
+the column's largest weight, in absolute value ("absmax"), becomes 127 or -127:
 
     s_j = max_i |w_ij| / 127        q_ij = round(w_ij / s_j)        w_ij is nearly q_ij s_j
 
@@ -15,8 +15,8 @@ and it costs nothing, because it can be multiplied when the sum is done:
     y_j = sum_i x_i (q_ij s_j) + b_j = s_j (sum_i x_i q_ij) + b_j
 
 `kernels.linear` computes that. The activations x stay float32: a few of theirs are far larger than
-all others, and steps wide enough for those would leave nothing of the rest. So do wte, of which a
-token reads one row, and which makes the logits, and wpe.
+all others, and steps wide enough for those would leave nothing of the rest. wte and wpe stay
+float32, too: every block works with what they give. An `lm_head` apart from wte becomes int8.
 
 Dettmers et al. 2022, "LLM.int8()", sec. 2.1 and 3 (absmax, a scale for each row or column, and the
 large activations); there, these activations are multiplied apart and the rest in int8.
@@ -62,36 +62,42 @@ def dequantize(q, s):
     return q * s
 
 
-def quantized(tree):
+def quantize_tree(tree):
     """A tree of parameters with every {w, b} in it as {w: int8, s: scale, b}."""
+
+    def quantize_layer(w, b):
+        q, s = quantize(w)
+        return {"w": q, "s": s, "b": b}
+
+    return map_layers(quantize_layer, tree)
+
+
+def dequantize_tree(tree):
+    """The way back: a tree of parameters with every {w: int8, s: scale, b} in it as {w, b}."""
+
+    def dequantize_layer(w, b, s=None):
+        return {"w": w if s is None else dequantize(w, s), "b": b}
+
+    return map_layers(dequantize_layer, tree)
+
+
+def map_layers(f, tree):
+    """The tree with f(**layer) in the place of each linear layer: a dict with a matrix w in it."""
     if isinstance(tree, list):
-        return [quantized(branch) for branch in tree]
+        return [map_layers(f, branch) for branch in tree]
     if not isinstance(tree, dict):
         return tree
     if "w" in tree:
-        w, s = quantize(tree["w"])
-        return {"w": w, "s": s, "b": tree["b"]}
-    return {name: quantized(branch) for name, branch in tree.items()}
+        return f(**tree)
+    return {name: map_layers(f, branch) for name, branch in tree.items()}
 
 
-def quantized_head(lm_head):
+def quantize_head(lm_head):
     """An output matrix `[n_vocab, n_embd]` as what `kernels.linear` takes: {w, s, b}, b is 0."""
-    w, s = quantize(lm_head.T)
-    return {"w": w, "s": s, "b": np.zeros(len(s), np.float32)}
+    return quantize_tree({"w": lm_head.T, "b": np.zeros(len(lm_head), np.float32)})
 
 
-def dequantized(tree):
-    """The way back: a tree of parameters with every {w: int8, s: scale, b} in it as {w, b}."""
-    if isinstance(tree, list):
-        return [dequantized(branch) for branch in tree]
-    if not isinstance(tree, dict):
-        return tree
-    if "s" in tree:
-        return {"w": dequantize(tree["w"], tree["s"]), "b": tree["b"]}
-    return {name: dequantized(branch) for name, branch in tree.items()}
-
-
-def refuse_int8(tree, what="trained: the steps between its weights are larger than training's"):
-    """Raise UsageError where an array of a tree of parameters is int8: such a model can't be so."""
-    if any(np.asarray(w).dtype == np.int8 for w in tree_leaves(tree)):
-        raise UsageError(f"a model in int8 can't be {what}; load it without int8")
+def refuse_int8(params, verb="trained", reason="a step of training is smaller than int8's steps"):
+    """Raise UsageError where weights are int8: a model can't be trained then, or what verb says."""
+    if any(np.asarray(w).dtype == np.int8 for w in tree_leaves(params)):
+        raise UsageError(f"a model in int8 can't be {verb}: {reason}; load it without int8")

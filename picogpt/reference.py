@@ -1,4 +1,4 @@
-"""GPT-2 on one page, as the lecture and picoGPT have it: start reading here.
+"""GPT-2 on one page, as a lecture and Jay Mody's picoGPT have it: start here.
 
 Every formula is written as it stands in the papers: one sequence, no cache, everything computed
 again for every token. `python -m picogpt.reference "prompt"` writes on with it. kernels.py has the

@@ -9,8 +9,8 @@ from picogpt.tools.errors import UsageError
 class TextStream:
     """Turns tokens' bytes into text that can be printed: whole characters, and no stop string."""
 
-    def __init__(self, stop_strings):
-        self.stop_strings = stop_strings
+    def __init__(self, stops):
+        self.stops = stops
         self.pending = ""  # text that is not given out yet: a stop string may begin with it
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.done = False
@@ -18,11 +18,11 @@ class TextStream:
     def feed(self, data, final):
         """Take in bytes; give back the text that is sure by now; if `final`, all of it."""
         text = self.pending + self.decoder.decode(data, final)
-        found = [text.index(stop) for stop in self.stop_strings if stop in text]
+        found = [text.index(stop) for stop in self.stops if stop in text]
         self.done = final or bool(found)
         if self.done:
             return text[: min(found, default=len(text))]
-        beginnings = [stop[:n] for stop in self.stop_strings for n in range(1, len(stop))]
+        beginnings = [stop[:n] for stop in self.stops for n in range(1, len(stop))]
         n_pending = max((len(start) for start in beginnings if text.endswith(start)), default=0)
         end = len(text) - n_pending
         self.pending = text[end:]

@@ -26,7 +26,7 @@ from picogpt import (
 )
 from picogpt.checkpoint.config import load_config
 from picogpt.checkpoint.weights import checkpoint_tree, load_params
-from picogpt.quantization import dequantize, dequantized, quantize, quantized, quantized_head
+from picogpt.quantization import dequantize, dequantize_tree, quantize, quantize_head, quantize_tree
 from picogpt.tools.cli import call
 from picogpt.tools.cores import blas_threads, deal_to_cores
 from picogpt.tools.errors import CheckpointError, UsageError
@@ -45,10 +45,10 @@ def draw(*shape, seed=2, dtype=np.float32):
 def in_int8(**changes):
     """A random model in int8, and the float32 model that it means."""
     plain = small_model(generation={"eos_token_id": None}, **changes)
-    params = plain.params | {"blocks": quantized(plain.params["blocks"])}
+    params = plain.params | {"blocks": quantize_tree(plain.params["blocks"])}
     if "lm_head" in params:
-        params["lm_head"] = quantized_head(params["lm_head"])
-    meant = params | {"blocks": dequantized(params["blocks"])}
+        params["lm_head"] = quantize_head(params["lm_head"])
+    meant = params | {"blocks": dequantize_tree(params["blocks"])}
     if "lm_head" in params:
         meant["lm_head"] = dequantize(params["lm_head"]["w"], params["lm_head"]["s"]).T
     return plain._replace(params=params), plain._replace(params=meant)
@@ -86,7 +86,7 @@ def test_a_column_of_zeros_stays_so_and_what_is_not_finite_is_told():
     assert not q[:, 1].any() and s[1] == 0
     params = small_model().params
     params["blocks"][0]["mlp"]["c_fc"]["w"][3, 4] = np.nan
-    broken = small_model()._replace(params=params | {"blocks": quantized(params["blocks"])})
+    broken = small_model()._replace(params=params | {"blocks": quantize_tree(params["blocks"])})
     with pytest.raises(CheckpointError, match="NaN"):
         list(picogpt.generate(broken, "the", 2))
 
@@ -146,9 +146,9 @@ def test_load_gives_the_blocks_in_int8_and_the_embeddings_in_float32(tmp_path, c
     small_folder(tmp_path, **changes)
     plain, small = picogpt.load(tmp_path), picogpt.load(tmp_path, int8=True)
     assert small.int8 and not plain.int8
-    expected = plain.params | {"blocks": quantized(plain.params["blocks"])}
+    expected = plain.params | {"blocks": quantize_tree(plain.params["blocks"])}
     if "lm_head" in expected:
-        expected["lm_head"] = quantized_head(expected["lm_head"])
+        expected["lm_head"] = quantize_head(expected["lm_head"])
     same = tree_map(np.array_equal, expected, small.params)
     assert all(tree_leaves(same))
     for name, dense in (("c_fc", small.params["blocks"][1]["mlp"]["c_fc"]),
@@ -166,7 +166,7 @@ def test_a_quantised_model_loaded_again_is_the_same(tmp_path):
     small_folder(tmp_path)
     config = load_config(tmp_path)
     once = load_params(tmp_path, config, int8=True)
-    params = once | {"blocks": dequantized(once["blocks"])}
+    params = once | {"blocks": dequantize_tree(once["blocks"])}
     picogpt.save(small_model()._replace(params=params), tmp_path)
     again = load_params(tmp_path, config, int8=True)
     whole = tree_map(lambda a, b: np.array_equal(a, b) or a.dtype == np.float32, once, again)

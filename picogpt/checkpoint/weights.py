@@ -3,9 +3,10 @@
 {wte, wpe, blocks: [{ln_1: {g, b}, attn: {c_attn: {w, b}, c_proj: {w, b}}, ln_2: {g, b},
 mlp: {c_fc: {w, b}, c_proj: {w, b}}}], ln_f: {g, b}}, matrices [in, out] as Hugging Face keeps
 GPT-2's; `lm_head` [n_vocab, n_embd] only where a checkpoint unties it. Only their order in memory
-differs: a block's large matrices lie there column by column, because one row times such a matrix is
-up to a third faster (tests/benchmarks/layout.py), and writing a token is little else. NumPy
-knows (`w.flags`) and no formula has to; only `w.reshape(-1)` then is a copy, `w.ravel("K")` is not.
+differs: a block's large matrices lie there column by column, because one row times such a matrix
+takes two thirds of the time at best (tests/benchmarks/layout.py), and writing a token is little
+else. NumPy knows (`w.flags`) and no formula has to; only `w.reshape(-1)` then is a copy,
+`w.ravel("K")` is not.
 
 A safetensors file is 8 bytes that give the length of a JSON header, the header (name -> dtype,
 shape, place), and the numbers (github.com/huggingface/safetensors, "Format"). The package of that
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from picogpt.quantization import quantized, quantized_head
+from picogpt.quantization import quantize_head, quantize_tree
 from picogpt.tools.errors import CheckpointError
 from picogpt.tools.files import read_json, unreadable, write_arrays
 from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
@@ -103,12 +104,13 @@ def load_params(folder, config, int8=False):
         tensors.setdefault("wte.weight", tensors["lm_head.weight"])  # one of the names may do
         config = replace(config, tie_word_embeddings=False)
     tree = checkpoint_tree(config)
-    blocks = [quantized(take_all(block)) if int8 else take_all(block) for block in tree["blocks"]]
+    finish = quantize_tree if int8 else lambda block: block
+    blocks = [finish(take_all(block)) for block in tree["blocks"]]
     params = {name: blocks if name == "blocks" else take_all(tree[name]) for name in tree}
     if tied and "lm_head" in params and np.array_equal(params["wte"], params["lm_head"]):
         del params["lm_head"]
     if int8 and "lm_head" in params:
-        params["lm_head"] = quantized_head(params["lm_head"])
+        params["lm_head"] = quantize_head(params["lm_head"])
     return params
 
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from picogpt.kernels import layer_norm
-from picogpt.quantization import dequantized
+from picogpt.quantization import dequantize_tree
 from picogpt.reference import attention, linear, softmax
 
 SENTENCES = (
@@ -72,7 +72,7 @@ def cross_example(model, activations, block, head):
         layer_norm(arrays[f"blocks.{block}.x"], **params["ln_1"], eps=config.layer_norm_epsilon)
         for arrays in activations
     )
-    c_attn = dequantized(params["attn"]["c_attn"])
+    c_attn = dequantize_tree(params["attn"]["c_attn"])
     w, b = (np.split(c_attn[name], 3, axis=-1) for name in ("w", "b"))
     d = config.n_embd // config.n_head
     columns = slice(head * d, (head + 1) * d)

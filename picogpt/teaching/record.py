@@ -10,7 +10,7 @@ import numpy as np
 from picogpt.gradients import attention_backward, layer_norm_backward
 from picogpt.kernels import layer_norm, merge_heads, softmax, split_heads
 from picogpt.model import output_matrix
-from picogpt.quantization import dequantized
+from picogpt.quantization import dequantize_tree
 
 SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", "u1")
 N_SHOWN = 16  # components of a vector that are shown
@@ -98,7 +98,7 @@ def back_through_block(dy, activations, block, config, scale):
 
     `gradients.block_backward` less the gradients of the weights.
     """
-    eps, mlp, attn = config.layer_norm_epsilon, *map(dequantized, (block["mlp"], block["attn"]))
+    eps, mlp, attn = config.layer_norm_epsilon, *map(dequantize_tree, (block["mlp"], block["attn"]))
     dh = config.act_backward(dy @ mlp["c_proj"]["w"].T, activations["c_fc"])  # [n_tokens, d_inner]
     da = dh @ mlp["c_fc"]["w"].T
     dy = dy + layer_norm_backward(da, activations["x_mid"], block["ln_2"]["g"], eps)[0]

@@ -11,6 +11,8 @@ from threading import Lock
 
 import numpy as np
 
+M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD = -8, -4, -1  # of glibc's malloc.h
+
 
 def openblas(function):
     """A C function of NumPy's OpenBLAS, as set_num_threads; None for any other BLAS."""
@@ -69,6 +71,9 @@ def blas_threads(n):
 @cache
 def threads(process_id):  # noqa: ARG001  a forked process has none of its parent's threads
     """Threads that wait for jobs, as many as there are cores beside the one that asks."""
+    # else glibc gives them memory of their own, which training's threads take over from them: there
+    # it gives every large array back to the system, and a step takes a quarter longer
+    mallopt(M_ARENA_MAX, 1)
     return ThreadPoolExecutor(max(1, cores() - 1))
 
 
@@ -117,12 +122,18 @@ def keep_freed_memory():
     """Ask glibc, for good, to keep freed memory for the next array; elsewhere nothing happens.
 
     It gives large arrays back to the system, which clears every page that it hands out again: up to
-    a sixth of a training step. The options are M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD.
+    a sixth of a training step.
     """
+    mallopt(M_ARENA_MAX, 1)
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def mallopt(option, value):
+    """Set an option of glibc's malloc (man 3 mallopt); elsewhere nothing happens."""
     library = ctypes.CDLL(None) if os.name == "posix" else None
-    if mallopt := getattr(library, "mallopt", None):
-        for option, value in ((-8, 1), (-4, 0), (-1, 2**31 - 1)):
-            mallopt(option, value)
+    if function := getattr(library, "mallopt", None):
+        function(option, value)
 
 
 def cores():

@@ -120,13 +120,15 @@ def train_step(model, state, windows, step, recipe, summed):
 def update(params, grads, state, step, recipe, deal):
     """Move the parameters against their gradients, as the recipe's optimizer does."""
     share = recipe.share_of_peak(step)
-    decay = {"weight_decay": recipe.weight_decay, "deal": deal}
     if recipe.optimizer == "muon":
         matrices, grads = optim.split_for_muon(grads)
-        optim.muon(params, matrices, state, share * recipe.muon_rate, **decay)
+        optim.muon(
+            params, matrices, state, share * recipe.muon_rate, weight_decay=recipe.weight_decay,
+            deal=deal,
+        )  # fmt: skip
     optim.adamw(
         params, grads, state, share * recipe.learning_rate, (0.9, recipe.beta2),
-        decays=optim.decay_mask(params), **decay,
+        weight_decay=recipe.weight_decay, decays=optim.decay_mask(params),
     )  # fmt: skip
 
 

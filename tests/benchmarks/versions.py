@@ -101,8 +101,7 @@ class Measures:
             started = time.perf_counter()
             _, grads = summed(gradients, parts)
             optim.clip(grads, 1.0)
-            threads = {"deal": summed.deal} if hasattr(summed, "deal") else {}
-            optim.adamw(model.params, grads, self.state, 1e-6, **threads)
+            optim.adamw(model.params, grads, self.state, 1e-6)
             return sum(TRAINED) / (time.perf_counter() - started)
 
 

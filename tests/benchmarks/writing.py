@@ -24,33 +24,17 @@ PROMPT = [*range(1000, 1010)]
 N_FIRST = {"124M": 48, "1558M": 4, "tiny": 4}  # tokens that are written before the clock starts
 N_TOKENS = {"124M": 96, "1558M": 50, "tiny": 160}
 GREEDY, SAMPLED = {"temperature": 0}, {"temperature": 1, "top_k": 0, "seed": 0}
-# (model, int8, times wpe, sampling, drafts, what the row is called), each group beside its first
+DRAFTS = {"without drafts": {"draft": False}, "with drafts": {"draft": True}}
+NUMBERS = {"float32": {"int8": False}, "int8": {"int8": True}}
+# group: (model, its rows and what differs in each, what they share), each row beside the first
 GROUPS = {
-    "greedy, repeats itself": [
-        ("124M", False, 1, GREEDY, False, "without drafts"),
-        ("124M", False, 1, GREEDY, True, "with drafts"),
-    ],
-    "greedy, never repeats itself": [
-        ("124M", False, 100, GREEDY, False, "without drafts"),
-        ("124M", False, 100, GREEDY, True, "with drafts"),
-    ],
-    "sampled": [
-        ("124M", False, 1, SAMPLED, False, "without drafts"),
-        ("124M", False, 1, SAMPLED, True, "with drafts"),
-    ],
-    "124M": [
-        ("124M", False, 1, GREEDY, False, "float32"),
-        ("124M", True, 1, GREEDY, False, "int8"),
-    ],
-    "tiny": [
-        ("tiny", False, 1, GREEDY, False, "float32"),
-        ("tiny", True, 1, GREEDY, False, "int8"),
-    ],
-    "1558M": [
-        ("1558M", False, 1, GREEDY, False, "float32"),
-        ("1558M", True, 1, GREEDY, False, "int8"),
-    ],
-}  # fmt: skip
+    "greedy, repeats itself": ("124M", DRAFTS, {"sampling": GREEDY}),
+    "greedy, never repeats itself": ("124M", DRAFTS, {"sampling": GREEDY, "wpe_factor": 100}),
+    "sampled": ("124M", DRAFTS, {"sampling": SAMPLED}),
+    "124M": ("124M", NUMBERS, {"sampling": GREEDY}),
+    "tiny": ("tiny", NUMBERS, {"sampling": GREEDY}),
+    "1558M": ("1558M", NUMBERS, {"sampling": GREEDY}),
+}
 
 
 def write_folders(folder, names):
@@ -61,12 +45,11 @@ def write_folders(folder, names):
             subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, check=True)
 
 
-def serve(connection, folder, row):
+def serve(connection, folder, name, sampling, draft=False, int8=False, wpe_factor=1):
     """Load a model; then write a text whenever asked: (tokens a second, tokens a pass, peak MB)."""
     import picogpt
     from picogpt.generation import Tally
 
-    name, int8, wpe_factor, sampling, draft, _ = row
     start = time.perf_counter()
     model = picogpt.load(folder / name if name in SHAPES else name, int8=int8)
     loaded = time.perf_counter() - start
@@ -90,18 +73,20 @@ def peak_memory():
     return int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
-def measure(folder, rows, n_rounds):
+def measure(folder, name, rows, shared, n_rounds):
     """Each row's process, by turns: (seconds to load, tokens/s, tokens a pass, peak MB) of each."""
-    spawn, connections, loads = multiprocessing.get_context("spawn"), [], []
-    for row in rows:
+    spawn = multiprocessing.get_context("spawn")
+    connections, loads = [], []
+    for row in rows.values():
         ours, its = spawn.Pipe()
-        spawn.Process(target=serve, args=(its, folder, row), daemon=True).start()
+        options = shared | row
+        spawn.Process(target=serve, args=(its, folder, name), kwargs=options, daemon=True).start()
         connections.append(ours)
         loads.append(ours.recv())
     results = [[] for _ in rows]
     for _ in range(n_rounds):
-        for row, connection, its_results in zip(rows, connections, results):
-            connection.send(N_TOKENS[row[0]])
+        for connection, its_results in zip(connections, results):
+            connection.send(N_TOKENS[name])
             its_results.append(connection.recv())
     for connection in connections:
         connection.send(0)  # done
@@ -118,15 +103,15 @@ def main():
     groups = {name: GROUPS[name] for name in args.groups.split("|")}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
-        write_folders(folder, {row[0] for rows in groups.values() for row in rows})
+        write_folders(folder, {model for model, _, _ in groups.values()})
         from picogpt.tools.cores import blas_kernel
 
         print(f"medians of {args.rounds}; NumPy's BLAS kernel: {blas_kernel()}")
         print(f"{'':46} tokens/s        tokens a pass  s to load  peak MB")
-        for group, rows in groups.items():
-            results = measure(folder, rows, args.rounds)
+        for group, (model, rows, shared) in groups.items():
+            results = measure(folder, model, rows, shared, args.rounds)
             for row, (load, speed, per_pass, peak) in zip(rows, results):
-                name = f"{group}: {row[-1]}"
+                name = f"{group}: {row}"
                 ratio = f"{speed / results[0][1]:6.2f} x"
                 print(f"{name:46} {speed:8.1f} {ratio} {per_pass:13.2f} {load:10.1f} {peak:8.0f}")
 

@@ -1,9 +1,13 @@
 """The BLAS's functions by any of their names, and jobs dealt out to cores."""
 
+import os
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
 import pytest
+from systems import PYTHON_PATH
 
 from picogpt.tools import cores
 from picogpt.tools.cores import (
@@ -98,3 +102,12 @@ def test_jobs_run_in_turn_where_the_blas_has_one_thread_or_another_thread_deals(
 def test_jobs_run_in_turn_beside_another_blas(monkeypatch):
     monkeypatch.setattr(cores, "openblas", lambda function: None)  # noqa: ARG005
     assert deal_to_cores(lambda _: threading.get_ident(), range(9)) == [threading.get_ident()] * 9
+
+
+@pytest.mark.parametrize("value", [None, "7"])
+def test_an_import_leaves_the_environment_as_it_was(value):
+    env = {name: text for name, text in os.environ.items() if name != "OPENBLAS_THREAD_TIMEOUT"}
+    env |= {"OPENBLAS_THREAD_TIMEOUT": value} if value else {}
+    script = "import os; before = dict(os.environ); import picogpt; assert os.environ == before"
+    env["PYTHONPATH"] = PYTHON_PATH
+    subprocess.run([sys.executable, "-c", script], env=env, check=True)
