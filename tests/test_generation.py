@@ -9,6 +9,7 @@ from reciter import END, ID_OF_BYTE, reciter
 
 from picogpt import generate, generate_batch, logits
 from picogpt.generation import (
+    begin,
     distribution,
     keep_top_k,
     keep_top_p,
@@ -465,3 +466,10 @@ def test_help_names_every_option(function):
     assert list(parameters)[2:] == list(asked)[2:]
     assert [p.default for p in parameters.values()] == [p.default for p in asked.values()]
     assert all(p.annotation is not inspect.Parameter.empty for p in parameters.values())
+
+
+@pytest.mark.parametrize("n_tokens, room", [(5, 8), (100, 20)])
+def test_a_cache_has_room_for_what_may_be_written_and_no_more(n_tokens, room):
+    model = small_model(n_ctx=20)
+    sequence = begin(model, 0, [1, 2, 3], n_tokens, None, [], draft=True, special_tokens=False)
+    assert sequence.cache[0]["k"].shape[1] == room

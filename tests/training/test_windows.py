@@ -33,6 +33,12 @@ def test_several_texts_are_read_by_their_shares_and_each_in_its_own_order(batch)
         assert np.array_equal(own, alone)
 
 
+def test_small_batches_read_texts_evenly_in_turn():
+    texts = [Text(np.arange(i * 1000, i * 1000 + 500), share=n) for i, n in enumerate([5, 2, 1])]
+    steps = [batch_at(step, texts, 10, 1, seed=1)[0, 0] // 1000 for step in range(8)]
+    assert steps == [0, 1, 0, 0, 2, 0, 1, 0]
+
+
 def test_windows_by_line_begin_where_lines_begin():
     tokens = np.random.default_rng(0).integers(0, 6, 500)
     lines = np.flatnonzero(tokens == 5) + 1
