@@ -62,34 +62,45 @@ def dequantize(q, s):
     return q * s
 
 
-def quantize_tree(tree):
-    """A tree of parameters with every {w, b} in it as {w: int8, s: scale, b}."""
+def quantize_layer(w, b):
+    """A linear layer {w, b} as {w: int8, s: scale, b}."""
+    q, s = quantize(w)
+    return {"w": q, "s": s, "b": b}
 
-    def quantize_layer(w, b):
-        q, s = quantize(w)
-        return {"w": q, "s": s, "b": b}
 
-    return map_layers(quantize_layer, tree)
+def dequantize_layer(w, b, s=None):
+    """The way back, to {w, b}; a layer that has no scale stays as it is."""
+    return {"w": w if s is None else dequantize(w, s), "b": b}
+
+
+def quantize_tree(tree, read=None):
+    """A tree of parameters with every {w, b} in it as {w: int8, s: scale, b}.
+
+    With `read` the tree's leaves are names, say, and read(leaf) is the array: one layer after the
+    other is read and quantized, and no more than one of them is in memory as float32.
+    """
+    if read is None:
+        return map_layers(quantize_layer, tree)
+    return map_layers(lambda w, b: quantize_layer(read(w), read(b)), tree, read)
 
 
 def dequantize_tree(tree):
     """The way back: a tree of parameters with every {w: int8, s: scale, b} in it as {w, b}."""
-
-    def dequantize_layer(w, b, s=None):
-        return {"w": w if s is None else dequantize(w, s), "b": b}
-
     return map_layers(dequantize_layer, tree)
 
 
-def map_layers(f, tree):
-    """The tree with f(**layer) in the place of each linear layer: a dict with a matrix w in it."""
+def map_layers(f, tree, leaf=lambda array: array):
+    """The tree with f(**layer) in the place of each linear layer, leaf(x) in that of all else.
+
+    A linear layer is a dict that has a matrix w.
+    """
     if isinstance(tree, list):
-        return [map_layers(f, branch) for branch in tree]
+        return [map_layers(f, branch, leaf) for branch in tree]
     if not isinstance(tree, dict):
-        return tree
+        return leaf(tree)
     if "w" in tree:
         return f(**tree)
-    return {name: map_layers(f, branch) for name, branch in tree.items()}
+    return {name: map_layers(f, branch, leaf) for name, branch in tree.items()}
 
 
 def quantize_head(lm_head):

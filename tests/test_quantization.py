@@ -188,7 +188,7 @@ print(peak() - before)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is told by Linux")
 def test_the_float32_model_is_never_in_memory_as_a_whole(tmp_path):
-    config = small_config(n_embd=512, n_head=8, n_layer=6)
+    config = small_config(n_embd=512, n_head=8, n_layer=3)
     params = tree_map(lambda leaf: np.zeros(leaf[1], np.float32), checkpoint_tree(config))
     picogpt.save(picogpt.Model(params, config, small_encoder()), tmp_path)
     megabytes = (tmp_path / "model.safetensors").stat().st_size / 1e6
@@ -200,7 +200,7 @@ def test_the_float32_model_is_never_in_memory_as_a_whole(tmp_path):
         return float(done.stdout)
 
     assert peak(int8=False) > 0.8 * megabytes
-    assert peak(int8=True) < 0.6 * megabytes  # a quarter, and one block, a sixth, as it was
+    assert peak(int8=True) < 0.5 * megabytes  # a quarter, and one matrix, a ninth, as it was
 
 
 def test_trace_is_what_logits_sees(models):

@@ -72,8 +72,8 @@ def largest_file(config):
 def load_params(folder, config, int8=False):
     """Read a model folder's weights as float32 into the parameter dict.
 
-    With int8 the blocks' matrices, and an `lm_head`, become what quantization.py says, block by
-    block while they are read: the float32 model is never in memory as a whole.
+    With int8 the blocks' matrices, and an `lm_head`, become what quantization.py says, each when
+    it is read: of the float32 model no more than one block's matrix is in memory at a time.
 
     Aligned float32 data are memory-mapped, copy on write; others, and the large matrices that are
     laid out anew, are read once into memory of their own. There is an `lm_head` where the config
@@ -104,8 +104,7 @@ def load_params(folder, config, int8=False):
         tensors.setdefault("wte.weight", tensors["lm_head.weight"])  # one of the names may do
         config = replace(config, tie_word_embeddings=False)
     tree = checkpoint_tree(config)
-    finish = quantize_tree if int8 else lambda block: block
-    blocks = [finish(take_all(block)) for block in tree["blocks"]]
+    blocks = quantize_tree(tree["blocks"], read=take) if int8 else take_all(tree["blocks"])
     params = {name: blocks if name == "blocks" else take_all(tree[name]) for name in tree}
     if tied and "lm_head" in params and np.array_equal(params["wte"], params["lm_head"]):
         del params["lm_head"]
