@@ -14,12 +14,12 @@ activations.py        the activations beside gelu
 quantization.py       int8
 tokenizer/            byte-level BPE
 checkpoint/           config.json and safetensors files, and the hub they come from
-training/             the loop, a step's windows, several cores, state that survives
+training/             the loop, a step's windows, several cores, what a run keeps on disk
 tasks/                the course's tasks: files, features, heads, metrics
 teaching/             the page about a sentence, the exercises
 tools/                command lines, errors, files, drawings
 
-The other files are commands: python -m picogpt.NAME.
+The other .py files are commands: python -m picogpt.NAME. mistakes.json: the exercises' usual ones.
 """
 
 import os

@@ -33,7 +33,7 @@ def cross_entropy(x, targets, w, n_scored=None, frozen=False):
     share = 1 / max(len(rows) if n_scored is None else n_scored, 1)
     loss, dx, dw = 0.0, np.zeros_like(x), None
     n_rows = max(1, MAX_LOGITS // len(w))
-    for start in range(0, max(len(rows), 1), n_rows):  # once even if no row is scored
+    for start in range(0, max(len(rows), 1), n_rows):  # once at least: dw is zeros, not None
         part = rows[start : start + n_rows]
         logits = x[part] @ w.T  # [n_rows, n_embd] @ [n_embd, n_vocab] -> [n_rows, n_vocab]
         loss += softmax_cross_entropy_in_place(logits, targets[part])
@@ -136,10 +136,11 @@ def take_block(activations, i):
 def stack_backward(
     dx, activations, params, ids, config, *, lengths=None, first_trained_block=0, dhead=None
 ):
-    """From the gradient of what the stack gave `[n_tokens, n_embd]`: those of all trained in it.
+    """From dx `[n_tokens, n_embd]`, the gradient of the stack's output, the tree of gradients.
 
-    The activations are taken out block by block, so that memory falls as the gradients grow. dhead
-    is the gradient of a head tied to wte, which wte's own is added to, in place.
+    It has {} for frozen blocks, and wte and wpe where first_trained_block is 0. `activations` is
+    emptied block by block, so that memory falls as the gradients grow. dhead is the gradient that
+    wte has as the head, where the two are tied: that of the embedding is added to it, in place.
     """
     blocks = params["blocks"]
     grads = {"blocks": [{} for _ in blocks]}

@@ -38,26 +38,27 @@ class Drafter:
         self.followers = {}  # N_KEY tokens -> index of the token after them, at their newest place
         self.n_read = 0  # tokens of the text that have been looked at
         self.source = None  # index of the token that comes next, if the text repeats itself
-        self.n_agreed = 0  # tokens that the text and its source have had in common up to now
+        self.n_agreed = 0  # tokens that the text and its source have had in common; if there is one
         self.n_needed = FIRST_NEEDED
         self.n_rows = MIN_ROWS
 
     def draft(self, ids, n_max):
-        """What may follow the text `ids`, which goes on from that of the last call: n_max at most.
+        """Token ids that may follow the text `ids`, n_max at most; none where nothing is likely.
 
-        An empty list where nothing is likely enough.
+        The text must begin with that of the last call.
         """
         for i in range(max(self.n_read, N_KEY - 1), len(ids)):
             self.read(ids, i)
         self.n_read = len(ids)
         n = min(self.n_rows - 1, n_max)  # one row is for the newest token
-        if self.source is None or self.n_agreed < self.n_needed or n < PASS_COST:
+        too_short = n < PASS_COST  # could not bring in what its pass costs
+        if self.source is None or self.n_agreed < self.n_needed or too_short:
             return []
         repeated = ids[self.source : self.source + n]
         return (repeated * n)[:n]  # a loop shorter than n tokens goes round in the draft
 
     def read(self, ids, i):
-        """Take in token i of the text: does it follow its source, or where else did it stand?"""
+        """Take in token i: the source goes on if it agrees, else a new one is looked up."""
         key = tuple(ids[i + 1 - N_KEY : i + 1])  # token i and those before it
         if self.source is not None and ids[self.source] == ids[i]:
             self.source += 1

@@ -93,8 +93,10 @@ def check_sampling(temperature=None, top_k=None, top_p=None):
 def sampling_for(model, **asked):
     """How to sample: as asked, else as generation_config.json says, else transformers' defaults.
 
-    The keyword arguments of `distribution`, temperature 0 (greedy) where nothing is asked and the
-    file doesn't say do_sample. Raises UsageError and CheckpointError for values that make no sense.
+    The keyword arguments of `distribution`: temperature 0 (greedy) where nothing is asked and the
+    file doesn't say do_sample; who asks for one of them samples, and what is then neither asked
+    nor in the file is temperature 1, top_k 50, top_p 1. Raises UsageError and CheckpointError for
+    values that make no sense.
     """
     check_sampling(**asked)
     if names := not_followed(model.generation):
@@ -142,7 +144,7 @@ def prompt_ids(model, prompt, special_tokens=False):
     ids = encoder.encode(prompt, special_tokens)
     if not ids:
         starts = [encoder.end_of_text, model.config.bos_token_id]
-        if END_OF_TEXT not in encoder.added_tokens:  # its end_of_text is not how texts begin
+        if END_OF_TEXT not in encoder.added_tokens:  # then eos_token is taken for it
             starts.reverse()
         ids = [start for start in starts if start in range(model.config.n_vocab)][:1]
     if not ids:
@@ -151,9 +153,11 @@ def prompt_ids(model, prompt, special_tokens=False):
 
 
 def next_logits(model, ids, lengths=None, caches=None, last_only=True):
-    """Logits for the token after each sequence `[n_sequences, tokenizer's n_vocab]`, or after all.
+    """Logits for the token after each sequence `[n_sequences, tokenizer's n_vocab]`.
 
-    A checkpoint's vocabulary may be padded; the padding is cut off. Raises CheckpointError for NaN.
+    Without last_only, for what follows every token: `[n_tokens, tokenizer's n_vocab]`. A
+    checkpoint's vocabulary may be padded; the padding is cut off. Raises CheckpointError for NaN
+    and infinity.
     """
     with np.errstate(all="ignore"):  # what comes of it is looked at here
         rows = model_logits(model, ids, lengths, caches, last_only)
@@ -181,9 +185,9 @@ class Sequence:
     """One text being written."""
 
     index: int  # which of the prompts it continues
-    ids: list  # all tokens: the prompt's and those that were written; never shortened
+    ids: list  # all tokens: the prompt's, as `truncate` left them, and those that were written
     n_prompt: int  # how many of them are the prompt's
-    window: list  # the newest ids, n_ctx at most, which the model looks at for the next token
+    window: list  # the newest ids, which the model looks at for the next token: n_ctx at most
     cache: list  # keys and values of the window's tokens that the model has run
     n_left: int  # how many more may be written
     rng: np.random.Generator
@@ -348,7 +352,7 @@ def generate(
     special_tokens: bool = False,
     tally: Tally | None = None,
 ) -> Iterator[str] | Iterator[int]:
-    """Continue a prompt by n_tokens at most: an iterator of chunks of text. See `stream`.
+    """What follows a prompt, n_tokens at most: an iterator of chunks of text. See `stream`.
 
     A list of token ids is continued by token ids.
     """
@@ -376,7 +380,7 @@ def generate_batch(
     special_tokens: bool = False,
     tally: Tally | None = None,
 ) -> list[str] | list[list[int]]:
-    """Continue several prompts at once: a list of texts. See `stream`.
+    """What follows each of several prompts, written at once: a list of texts. See `stream`.
 
     Lists of token ids are continued by lists of token ids.
     """

@@ -2,8 +2,8 @@
 
 `NAME_backward(dy, ...)` takes the gradient of the loss with respect to NAME's output and what the
 forward pass computed, and gives the gradients with respect to NAME's inputs. dx is short for
-dloss/dx and has x's shape; 1[i = j] is 1 where i = j and else 0. ffn and mha are products and
-formulas whose derivatives stand here by themselves; the two are put together in `block_backward`.
+dloss/dx and has x's shape; 1[i = j] is 1 where i = j and else 0. ffn and mha have no function of
+their own here: `block_backward` chains those of the formulas that they are made of.
 
 There is no tape: `block_forward` hands every activation to a hook, `hook(name, array) -> array`,
 and `block_backward` picks those it needs from a dict in which the hook has kept them.
@@ -113,9 +113,11 @@ def block_forward(
 ):
     """`kernels.transformer_block`, in which `hook(name, array) -> array` sees every step.
 
-    `[n_tokens, n_embd] -> [n_tokens, n_embd]`. Attention works on one sequence at a time, and the
-    names of what it computes for the second and later ones of a batch are numbered: weights,
-    weights.1, weights.2, ...
+    `[n_tokens, n_embd] -> [n_tokens, n_embd]`. The names are, in order: x, ln_1, c_attn, q, k, v,
+    weights_dropped, scores, scaled, masked, weights, heads, joined, attn, attn_dropped, x_mid,
+    ln_2, c_fc, act, mlp, mlp_dropped, y. NAME_dropped is the mask with which dropout multiplies
+    NAME: 1.0 without dropout. Attention works on one sequence at a time, and what it computes for
+    the second and later ones of a batch is numbered: weights, weights.1, weights.2, ...
     """
 
     def drop_some(name, array):
@@ -155,7 +157,8 @@ def block_backward(
     Read block_forward from its last line to its first. A residual connection, y = x + f(x), sends
     dy both ways: dx = dy + what comes back through f.
     """
-    grads = {"ln_1": {}, "attn": {"c_attn": {}}, "ln_2": {}, "mlp": {"c_fc": {}}}  # in this order
+    # in the order of the parameters
+    grads = {"ln_1": {}, "attn": {"c_attn": {}}, "ln_2": {}, "mlp": {"c_fc": {}}}
 
     # feed-forward: y = x_mid + c_proj(act(c_fc(ln_2(x_mid))))
     dmlp = drop(dy, activations["mlp_dropped"])
@@ -163,7 +166,7 @@ def block_backward(
     dh = few_rows(act_backward, dh, activations["c_fc"])
     da, grads["mlp"]["c_fc"] = dense_backward(dh, activations["ln_2"], mlp["c_fc"])
     dx, grads["ln_2"] = norm_backward(da, activations["x_mid"], ln_2, eps)
-    dy = dy + dx
+    dy = dy + dx  # from here on the gradient of x_mid
 
     # attention: x_mid = x + c_proj(attention of each head(c_attn(ln_1(x))))
     dattn = drop(dy, activations["attn_dropped"])

@@ -1,10 +1,11 @@
 """GPT-2's forward pass as the engine runs it: reference.py's formulas for batches, with a cache.
 
 Activations are `[n_tokens, n_embd]` throughout. A batch is sequences laid end to end in one such
-array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Only positions,
-attention and picking the last token ask. With `caches`, sequence i goes on where it stopped; they
-are the only thing that a kernel writes to. `deal(f, jobs)` is [f(job) for job in jobs], where no
-job needs another: on one core (`in_turn`, the default) or on several (tools/cores.py).
+array, and `lengths=[5, 3, 7]` says where to cut; without it there is one sequence. Positions,
+attention and the picking of last tokens look at it; all else takes each row by itself. With
+`caches`, sequence i goes on where it stopped; they are the only thing that a kernel writes to.
+`deal(f, jobs)` is [f(job) for job in jobs], where no job needs another: on one core (`in_turn`, the
+default) or on several (tools/cores.py).
 
 Formulas come first, each before the one that calls it, from gelu to gpt2. What batches, the cache
 and speed need stands together at the end.
@@ -58,7 +59,7 @@ def linear(x, w, b, *, s=None, deal=in_turn):
         y = int8_product(x, w, deal=deal)
         y *= s  # x @ (w * s) is (x @ w) * s: a column of w has one scale
     elif len(x) <= 64 and w.flags.f_contiguous:  # by columns: see checkpoint/weights.py
-        y = (w.T @ x.T).T  # the same product, up to 1.5 times as fast
+        y = (w.T @ x.T).T  # the same product; for so few rows up to 1.5 times as fast
     else:
         y = x @ w
     y += b  # in place: at this size a second array would cost more than the sum
@@ -66,7 +67,7 @@ def linear(x, w, b, *, s=None, deal=in_turn):
 
 
 def ffn(x, c_fc, c_proj, *, act=gelu, deal=in_turn):
-    """Every token by itself: widen, bend (act), narrow: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
+    """Every token by itself: widen, activate, narrow: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
 
     Vaswani et al. 2017, sec. 3.3, with `act` (gelu) in the place of max(0, .).
     """
@@ -80,8 +81,11 @@ def attention(q, k, v, mask, *, scale=None):
 
     q `[..., n_q, d]`, k and v `[..., n_k, d]`, mask `[n_q, n_k]` -> `[..., n_q, d]`; the mask is
     added to the scores: 0 where a query may look, -1e10 where it may not. `scale` is a number, None
-    is 1/sqrt(d). Vaswani et al. 2017, eq. 1. The lecture's example, with scores log 0.5, log 0.3
-    and log 0.2 and without a mask; in GPT-2 "mouse" could not look at the "computer" after it:
+    is 1/sqrt(d). Vaswani et al. 2017, eq. 1.
+
+    The example of the lecture that the exercises follow (teaching/README.md): what "mouse" finds in
+    three values, its scores made to be log 0.5, log 0.3 and log 0.2. There is no mask; in GPT-2
+    "mouse" could not look at the "computer" after it.
 
     >>> mouse, computer, wireless = [1, 0], [0, 1], [1, 1]
     >>> k, v = np.log([[0.5], [0.3], [0.2]]), np.array([mouse, computer, wireless])
@@ -94,7 +98,7 @@ def attention(q, k, v, mask, *, scale=None):
 
 
 def causal_mask(n_q, n_k, dtype):
-    """What the newest n_q of n_k tokens may not look at: `[n_q, n_k]`, -1e10 on the future.
+    """0 where the newest n_q of n_k tokens may look, -1e10 on the future: `[n_q, n_k]`.
 
     The lecture's slide prints weights where scores would stand; their logarithms are such scores.
 
@@ -104,17 +108,17 @@ def causal_mask(n_q, n_k, dtype):
            [0.4, 0.6, 0. ],
            [0.2, 0.3, 0.5]])
     """
-    hidden = max(-1e10, float(np.finfo(dtype).min) / 2)  # float16 ends at -65504
+    hidden = max(-1e10, float(np.finfo(dtype).min) / 2)  # float16 ends at -65504; half: room to add
     return (1 - np.tri(n_q, n_k, n_k - n_q, dtype=dtype)) * hidden
 
 
 def split_heads(x, n_head):
-    """`[n_seq, n_embd] -> [n_head, n_seq, n_embd/n_head]`: each head gets its own columns."""
+    """`[n_tokens, n_embd] -> [n_head, n_tokens, n_embd/n_head]`: each head gets its own columns."""
     return x.reshape(len(x), n_head, -1).swapaxes(0, 1)
 
 
 def merge_heads(x):
-    """`[n_head, n_seq, d] -> [n_seq, n_head*d]`: the way back."""
+    """`[n_head, n_tokens, d] -> [n_tokens, n_head*d]`: the way back."""
     return x.swapaxes(0, 1).reshape(x.shape[1], -1)
 
 
@@ -125,10 +129,10 @@ def mha(
     """Multi-head causal self-attention: `[n_tokens, n_embd] -> [n_tokens, n_embd]`.
 
     Each head attends in its own n_embd/n_head columns, within each sequence, to the present and
-    the past. `caches` is one block's, `[n_sequences]`; `scale` a number. Queries go n_rows at a
-    time: their scores stay in the processor's cache, and most of what the mask would hide is never
-    computed. With last_only, only the last token of each sequence asks: `[n_sequences, n_embd]`.
-    Vaswani et al. 2017, sec. 3.2.2.
+    the past. `caches` `[n_sequences]` has, for each sequence, the dict of this block (`new_cache`);
+    `scale` is a number. Queries go n_rows at a time: their scores stay in the processor's cache,
+    and most of what the mask would hide is never computed. With last_only, only the last token of
+    each sequence asks: `[n_sequences, n_embd]`. Vaswani et al. 2017, sec. 3.2.2.
     """
     # project to queries, keys and values, and give each head its columns
     qkv = linear(x, **c_attn, deal=deal)  # [n_tokens, n_embd] -> [n_tokens, 3*n_embd]
@@ -159,8 +163,8 @@ def mha(
         return merge_heads(heads)  # [n_head, n_rows, d] -> [n_rows, n_embd]
 
     # join what the heads found, and project back into the residual stream
-    y = np.concatenate(deal(attend, jobs))  # [n_tokens, n_embd]
-    return linear(y, **c_proj, deal=deal)  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    y = np.concatenate(deal(attend, jobs))  # [n_tokens or n_sequences, n_embd]
+    return linear(y, **c_proj, deal=deal)  # [.., n_embd] -> [.., n_embd]
 
 
 def transformer_block(
@@ -176,11 +180,11 @@ def transformer_block(
     a = mha(
         layer_norm(x, **ln_1, eps=eps), **attn, n_head=n_head, lengths=lengths, caches=caches,
         scale=scale, last_only=last_only, deal=deal,
-    )  # [n_tokens, n_embd] -> [n_tokens, n_embd]
+    )  # [n_tokens, n_embd] -> [n_tokens or n_sequences, n_embd]
     if last_only:
         x = x[last_rows(lengths, len(x))]  # [n_tokens, n_embd] -> [n_sequences, n_embd]
     x = x + a
-    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act, deal=deal)  # [n_tokens, n_embd]
+    return x + ffn(layer_norm(x, **ln_2, eps=eps), **mlp, act=act, deal=deal)  # [.., n_embd]
 
 
 def hidden_states(
@@ -191,7 +195,8 @@ def hidden_states(
 
     What comes out has not passed ln_f. `caches` is `[n_sequences][n_layer]`, `scale` a list of one
     number for each block. With last_only, the last block gives the last token of each sequence
-    alone: `[n_sequences, n_embd]`. Raises ValueError when a sequence is longer than wpe.
+    alone: `[n_sequences, n_embd]`. Raises ValueError when a sequence is longer than wpe, when
+    lengths don't add up, and for more or fewer caches than sequences.
 
     "I love deep learning" as the lecture has it, with sinusoids (Vaswani et al. 2017, sec. 3.5) for
     wpe; GPT-2 learns its wpe instead: the rows then are whatever serves the prediction best. (The
@@ -230,8 +235,7 @@ def gpt2(
     With last_only, for what follows each sequence: `[n_sequences, n_vocab]`. `caches` is
     `[n_sequences][n_layer]`, from `new_cache`; `scale` None or a list, one number for each block;
     `lm_head` `[n_vocab, n_embd]` None is wte, the tied output; in int8 it is what `linear` takes.
-    Raises ValueError when a sequence is longer than wpe. Radford et al. 2019; tied output: Press &
-    Wolf 2017.
+    Raises ValueError as `hidden_states` does. Radford et al. 2019; tied output: Press & Wolf 2017.
     """
     x = hidden_states(
         inputs, wte, wpe, blocks, n_head, lengths=lengths, caches=caches, eps=eps, act=act,
@@ -285,7 +289,10 @@ def positions(lengths, caches, n_tokens, n_ctx):
 
 
 def new_cache(n_layer, n_head, n_ctx, d_head, dtype=np.float32):
-    """An empty cache for one sequence: for each block, room for n_ctx keys and values."""
+    """An empty cache for one sequence: a list `[n_layer]` of a dict for each block.
+
+    Its k and v `[n_head, n_ctx, d_head]` have room for n_ctx tokens, of which `length` are filled.
+    """
     shape = (n_head, n_ctx, d_head)
     return [
         {"k": np.empty(shape, dtype), "v": np.empty(shape, dtype), "length": 0}
@@ -294,9 +301,10 @@ def new_cache(n_layer, n_head, n_ctx, d_head, dtype=np.float32):
 
 
 def extend_cache(cache, k, v):
-    """Add k, v `[n_head, n_new, d]` to one block's cache; give back all keys and values so far.
+    """Write k, v `[n_head, n_new, d]` behind what one sequence's cache of one block holds.
 
-    Raises ValueError when they don't fit.
+    Gives back all keys and values so far, `[n_head, length, d]` each. Raises ValueError when they
+    don't fit.
     """
     start, end = cache["length"], cache["length"] + k.shape[1]
     if end > cache["k"].shape[1]:
@@ -328,7 +336,7 @@ def few_rows(f, x, *others, n_rows=64, deal=in_turn):
 def int8_product(x, w, *, n_numbers=2**17, deal=in_turn):
     """x @ w for an int8 w `[n_in, n_out]`, a few columns at a time: `[n_tokens, n_out]`.
 
-    The processor multiplies floats, so each number of w must become one. Widened as a whole, w
+    NumPy's BLAS multiplies floats alone, so each number of w must become one. Widened as a whole, w
     would go to memory as floats and come back. A few columns at a time, which lie one after the
     other, stay in the processor's cache: only the bytes come from memory.
     """

@@ -175,7 +175,8 @@ def logits(
     softmax makes probabilities of them. `lengths` cuts ids into sequences, laid end to end;
     `caches` (from new_caches) continue them, and are written to. last_only gives the last row of
     each sequence: `[n_sequences, n_vocab]`. Raises TextError for ids outside the vocabulary,
-    ValueError for lengths that don't add up or a sequence longer than n_ctx.
+    ValueError for lengths that don't add up, more or fewer caches than sequences, or a sequence
+    longer than n_ctx.
     """
     ids = check_ids(ids, model.config)
     n_embd = model.config.n_embd
@@ -202,9 +203,10 @@ def loss_and_gradients(
     nothing is scored; the mean is over the scored ones, and 0 where there is none. The gradients
     come as a tree like the parameters; with first_trained_block k > 0 the embeddings, a head tied
     to them and the blocks below k are frozen: {} stands in their places. Dropout, in trained
-    blocks, is a probability, 0 or more and below 1, and needs rng.
+    blocks and after embeddings that train, is a probability, 0 or more and below 1, and needs rng.
     Raises TextError for ids or targets outside the vocabulary, UsageError for a model in int8,
-    ValueError for what else can't be.
+    ValueError for targets of another shape, lengths that don't add up, a sequence longer than
+    n_ctx, and a first_trained_block or dropout that can't be.
     """
     refuse_int8(model.params)
     ids = check_ids(ids, model.config)
@@ -234,8 +236,8 @@ def trace(
     `gradients.block_forward` calls x, q, ... as blocks.0.x, blocks.0.q, ...; ln_f and logits. With
     `edit(name, array) -> array` every value can be changed on its way; it is a copy, so that
     writing into it is safe. Raises TextError for ids outside the vocabulary, ValueError for more
-    ids than n_ctx, for an edit that makes nothing or another shape of an array, and for one that
-    compares names with a name that never comes.
+    ids than n_ctx, for an edit that gives back None or an array of another shape, and for one that
+    compares `name` with what is no name here (a typo).
     """
     params = model.params
     config = model.config

@@ -35,8 +35,10 @@ def adamw(
     in torch, lr multiplies the decay. (Stanford's CS 224N decays after the update.)
 
     lr is one number; `decays` is a tree of bools (None: decay everything); what grads lacks, or
-    has {} for, stays as it is. At the first step the corrected
-    m / sqrt(v) is the gradient's sign: 2 becomes 2 (1 - 0.1 x 0.01) - 0.1.
+    has {} for, stays as it is.
+
+    At the first step the corrected m / sqrt(v) is the gradient's sign: 2 becomes
+    2 (1 - 0.1 x 0.01) - 0.1.
 
     >>> params, grads = {"w": np.array([2.0])}, {"w": np.array([0.5])}
     >>> adamw(params, grads, new_state(params), lr=0.1)
@@ -81,14 +83,17 @@ def split_for_muon(grads):
 def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, deal=map):
     """One step of Muon for matrices; params and the running mean state["m"] change in place.
 
-    A matrix's gradient is mostly a few directions, and so is AdamW's step. Muon's step is as long
-    in every direction: it takes the mean gradient U S V^T (Nesterov's, half a step ahead) and puts
-    nearly 1 in the place of all singular values S. c_attn is three matrices, those of q, k and v.
-    Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; the factor, which
-    gives the step the size that AdamW's has at the same lr, and the decay: Liu et al. 2025, "Muon
-    is scalable for LLM training", eq. 4. Equals torch.optim.Muon(adjust_lr_fn="match_rms_adamw"),
-    which rounds to bfloat16. What grads has {} for stays as it is. `deal` is map, or that of a
-    pool of threads: AdamW waits for memory, Muon computes.
+    A matrix's gradient is mostly a few directions, and so is AdamW's step. Muon's is equally long
+    in every direction: it takes the mean gradient U S V^T (Nesterov's: what the mean would be after
+    one more step with this gradient) and puts nearly 1 in the place of all singular values S.
+    c_attn is three matrices, those of q, k and v. Jordan et al. 2024, "Muon: An optimizer for
+    hidden layers in neural networks"; the decay, and the factor 0.2 sqrt(longer side), which makes
+    the step as large as AdamW's at the same lr: Liu et al. 2025, "Muon is scalable for LLM
+    training", eq. 4. Equals torch.optim.Muon(adjust_lr_fn="match_rms_adamw"), which rounds to
+    bfloat16.
+
+    What grads has {} for stays as it is. `deal` is map, or the map of a pool of threads: Muon
+    computes, which threads share out; AdamW waits for memory, so it has none.
     """
 
     def update(grad, weight, mean, path):
@@ -105,8 +110,9 @@ def muon(params, grads, state, lr, momentum=0.95, weight_decay=0.01, deal=map):
 def orthogonalised(g, n_steps=5):
     """g `[n_rows, n_columns]` = U S V^T with numbers from about 0.7 to 1.2 in the place of S.
 
-    With x = U S V^T, (x x^T) x = U S^3 V^T: a polynomial of the matrix is one of each singular
-    value. a s + b s^3 + c s^5, five times over, drives all that is not near 0 towards 1: a
+    With x = U S V^T, (x x^T) x = U S^3 V^T: an odd polynomial of the matrix is that polynomial of
+    each singular value, and leaves U and V. a s + b s^3 + c s^5, five times over, drives all that
+    is not near 0 towards 1: a
     Newton-Schulz iteration, whose factors were chosen to be fast rather than exact. Jordan et al.
     2024.
     """
@@ -115,13 +121,17 @@ def orthogonalised(g, n_steps=5):
     x = np.ascontiguousarray(g.T if tall else g)  # the short side first: smaller products
     x = x / (np.linalg.norm(x) + 1e-7)  # no singular value is above 1 now
     for _ in range(n_steps):
-        square = x @ x.T  # [n_rows, n_rows], which BLAS knows to be symmetric
+        square = x @ x.T  # [n_rows, n_rows]; NumPy computes half of it, for it is symmetric
         x = a * x + (b * square + c * (square @ square.T)) @ x
     return x.T if tall else x
 
 
 def chunks(*arrays):
-    """The same few numbers of every array at a time, as views that can be written to."""
+    """CHUNK numbers, at the same places of every array, at a time; all but the first are views.
+
+    The first may be a copy, to be read only. Raises ValueError where another is not stored in one
+    piece in the order of the last.
+    """
     if not arrays[-1].flags.c_contiguous:  # stored column by column: see checkpoint/weights.py
         arrays = [a.T for a in arrays]
     if not all(a.flags.c_contiguous for a in arrays[1:]):
@@ -134,11 +144,11 @@ def chunks(*arrays):
 def learning_rate(step, peak, n_steps, warmup=0, final=0.1, decay_share=None):
     """The rate for step 0, 1, ...: up in a line, then half a cosine down to final * peak.
 
-    With decay_share it stays at its peak and falls in a line, in the last decay_share of the steps:
-    until then nothing depends on n_steps, and a run can be made longer or shorter on its way.
-    Cosine: Loshchilov & Hutter 2017 (SGDR), eq. 5; warm-up: Goyal et al. 2017, sec. 2.2; a plateau
-    and a fall: Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed training
-    durations".
+    It rises for `warmup` steps. With decay_share it then stays at its peak and falls in a line, in
+    the last decay_share of the steps: until then nothing depends on n_steps, and a run can be made
+    longer or shorter on its way. Cosine: Loshchilov & Hutter 2017 (SGDR), eq. 5; warm-up: Goyal et
+    al. 2017, sec. 2.2; a plateau and a fall: Hägele et al. 2024, "Scaling laws and compute-optimal
+    training beyond fixed training durations".
     """
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -150,7 +160,10 @@ def learning_rate(step, peak, n_steps, warmup=0, final=0.1, decay_share=None):
 
 
 def global_norm(grads):
-    """The length of all gradients as one long vector; float32 sums a chunk, float64 the chunks."""
+    """The length of all gradients as one long vector.
+
+    A chunk is summed in float32, the chunks' sums in float64.
+    """
     leaves = tree_leaves(grads)
     return math.sqrt(sum(float(np.vdot(part, part)) for g in leaves for (part,) in chunks(g)))
 

@@ -47,7 +47,7 @@ def quantize(w):
     q = np.empty(columns.shape, np.int8)
     s = np.empty(len(columns), np.float32)
     n = max(1, 2**16 // len(w))  # columns at a time: a large matrix's temporaries stay in cache
-    with np.errstate(all="ignore"):  # NaN and infinity give such a scale: `generate` tells of them
+    with np.errstate(all="ignore"):  # the scale is NaN or infinite then: `generate` tells of it
         for start in range(0, len(columns), n):
             some = slice(start, start + n)
             largest = np.abs(columns[some]).max(axis=1)
@@ -109,6 +109,6 @@ def quantize_head(lm_head):
 
 
 def refuse_int8(params, verb="trained", reason="a step of training is smaller than int8's steps"):
-    """Raise UsageError where weights are int8: a model can't be trained then, or what verb says."""
+    """Raise UsageError where weights are int8: the model can't be `verb` then, for this reason."""
     if any(np.asarray(w).dtype == np.int8 for w in tree_leaves(params)):
         raise UsageError(f"a model in int8 can't be {verb}: {reason}; load it without int8")

@@ -16,7 +16,7 @@ class TextStream:
         self.done = False
 
     def feed(self, data, final):
-        """Take in bytes; give back the text that is sure by now; if `final`, all of it."""
+        """Take in bytes; give back the text that is sure by now; if `final`, all before a stop."""
         text = self.pending + self.decoder.decode(data, final)
         found = [text.index(stop) for stop in self.stops if stop in text]
         self.done = final or bool(found)
@@ -44,7 +44,8 @@ def stop_strings_for(model, stop, all_texts):
     """The strings before which texts end: those asked for, else those of the generation config.
 
     `stop` is a list of strings, one string with ||| between them, or None for what the model says;
-    `all_texts` tells whether every prompt is a text. Raises UsageError for what can't be asked for.
+    `all_texts` tells whether every prompt is a text. Raises UsageError for a stop that is neither a
+    text nor a list of texts, and for one beside a prompt of ids.
     """
     if stop is None:
         return stop_strings(model.generation)
@@ -57,7 +58,10 @@ def stop_strings_for(model, stop, all_texts):
 
 
 def end_tokens(model):
-    """The ids that end a text: generation_config.json's or, where there is none, config.json's."""
+    """The ids that end a text: generation_config.json's; config.json's where there is no such file.
+
+    A generation config that names none means that nothing ends a text.
+    """
     ends = model.config.eos_token_id
     if model.generation:
         ends = model.generation.get("eos_token_id")

@@ -5,14 +5,15 @@ mlp: {c_fc: {w, b}, c_proj: {w, b}}}], ln_f: {g, b}}, matrices [in, out] as Hugg
 GPT-2's; `lm_head` [n_vocab, n_embd] only where a checkpoint unties it. Only their order in memory
 differs: a block's large matrices lie there column by column, because one row times such a matrix
 takes two thirds of the time at best (tests/benchmarks/layout.py), and writing a token is little
-else. NumPy knows (`w.flags`) and no formula has to; only `w.reshape(-1)` then is a copy,
-`w.ravel("K")` is not.
+else. NumPy knows (`w.flags`), and every formula is right for either order; kernels.linear,
+gradients.linear_backward and optim.chunks look at it for speed. Only `w.reshape(-1)` then is a
+copy, `w.ravel("K")` is not.
 
 A safetensors file is 8 bytes that give the length of a JSON header, the header (name -> dtype,
 shape, place), and the numbers (github.com/huggingface/safetensors, "Format"). The package of that
 name writes such files for this project. Reading is done by hand: the package's NumPy side knows no
-bfloat16, maps no file into memory, and can't lay a matrix out in columns while it is read, which
-would need each large matrix twice.
+bfloat16, maps no file into memory, and can't lay a matrix out in columns while it is read: done
+afterwards, that would need each large matrix twice.
 """
 
 import json
@@ -62,7 +63,11 @@ def checkpoint_tree(config):
 
 
 def largest_file(config):
-    """How many bytes a file of weights may have, beside its header: float64, and old masks."""
+    """The most bytes that a file of weights may have.
+
+    That is every number as float64, the mask `[n_ctx, n_ctx]` that old checkpoints keep for each
+    block, and the longest header.
+    """
     one_block = checkpoint_tree(replace(config, n_layer=1, tie_word_embeddings=False))
     block = sum(math.prod(shape) for _, shape in tree_leaves(one_block["blocks"]))
     rest = sum(math.prod(shape) for _, shape in tree_leaves(one_block)) - block
@@ -101,7 +106,7 @@ def load_params(folder, config, int8=False):
 
     tied = config.tie_word_embeddings
     if tied and "lm_head.weight" in tensors:
-        tensors.setdefault("wte.weight", tensors["lm_head.weight"])  # one of the names may do
+        tensors.setdefault("wte.weight", tensors["lm_head.weight"])  # a file may have either name
         config = replace(config, tie_word_embeddings=False)
     tree = checkpoint_tree(config)
     blocks = quantize_tree(tree["blocks"], read=take) if int8 else take_all(tree["blocks"])
@@ -197,7 +202,8 @@ def open_safetensors(path):
 def read_header(file):
     """The header of an open file, {name: entry}, and at which byte the numbers begin.
 
-    Raises ValueError where it doesn't give each byte behind it to one tensor.
+    Raises ValueError where it is too long, has a name twice, or doesn't give each byte behind it to
+    one tensor.
     """
     size = os.fstat(file.fileno()).st_size
     n_header = int.from_bytes(file.read(8), "little")
@@ -228,6 +234,7 @@ def unique_names(pairs):
 def find_tensor(path, data, start, entry):
     """One tensor of the file `path`, whose bytes are `data`: (shape, function that reads it).
 
+    read(columns=True) lays a matrix out column by column.
     Raises ValueError where its place and its shape disagree.
     """
     begin, end = entry["data_offsets"]
@@ -243,7 +250,7 @@ def find_tensor(path, data, start, entry):
             return read_columns(path, begin, dtype, shape)
         if entry["dtype"] == "F32" and dtype.isnative and begin % dtype.itemsize == 0:
             return data[begin:end].view(dtype).reshape(shape)
-        # NumPy computes at a third of its speed on numbers that straddle their natural places,
+        # NumPy computes at a third of its speed on numbers that are not aligned,
         # as those in the hub's own GPT-2 file do, whose header is 14,283 bytes long
         array = np.fromfile(path, dtype, math.prod(shape), offset=begin).reshape(shape)
         return as_float32(array)
@@ -294,7 +301,10 @@ def is_mapped(array):
 
 
 def save_params(params, config, folder, dtype=np.float32):
-    """Write model.safetensors under the names that GPT2LMHeadModel gives them."""
+    """Write model.safetensors under the names that GPT2LMHeadModel gives them.
+
+    Raises CheckpointError where an array has another shape than the config says.
+    """
     tensors = {}
 
     def put(leaf, array):

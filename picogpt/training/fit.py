@@ -15,15 +15,16 @@ def fit(
     params, gradients, n, *, epochs, batch_size, lr, seed=0, warmup=0.0, final=1.0, eps=1e-8,
     weight_decay=0.0, patience=None, report=None, state_path=None, n_threads=None,
 ):
-    """Train a tree of parameters, in place, on n examples; give back a dict of figures per epoch.
+    """Train a tree of parameters, in place, on n examples; give back each epoch's figures.
 
     gradients(part, batch, rng) gives what the examples `part` add to the mean loss of the examples
     `batch`, and the gradients of that: a batch is shared out among threads. report(figures) adds
     to an epoch's figures: with a "score" among them, the best epoch's parameters are taken in the
     end. With state_path a run that was stopped goes on from there, to the same numbers. `lr` rises
-    during `warmup`, a share of the steps, and falls to final * lr. So many epochs as `patience`
-    says without a new best one are the last. Raises NotFiniteError, with nothing saved from then
-    on, where the loss, a parameter or what report makes of them is no longer finite.
+    during `warmup`, a share of the steps, and falls to final * lr. After `patience` epochs in a row
+    without a new best one it ends. Raises NotFiniteError, with nothing saved from then on, where
+    the loss, a parameter or what report makes of them is no longer finite. The figures come as a
+    list of dicts.
     """
     progress = Progress(params, {"loss": 0.0, "history": []})
     if state_path and state_path.exists():
@@ -108,7 +109,7 @@ def note_loss(progress, loss, n, batch_size, report):
         report(figures)
     notes["history"].append(figures)
     notes["loss"] = 0.0
-    return figures.get("score", epoch)
+    return figures.get("score", epoch)  # without scores each epoch is better than the one before
 
 
 def best_of(history):

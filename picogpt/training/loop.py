@@ -3,7 +3,7 @@
 Each step takes a batch of windows of n_ctx + 1 tokens, predicts every token from those before it,
 and moves the weights a little against the gradient of the mean loss (Radford et al. 2018, sec.
 3.1). Which windows depends on the seed and the step alone (windows.py): a run that was stopped goes
-on with the very numbers that it would have had.
+on, by the same command, with the very numbers that it would have had.
 """
 
 import math
@@ -29,8 +29,8 @@ VALID_WINDOWS = 64  # of the validation text, looked at as training goes on
 def init_params(config, rng):
     """Random parameters to start from: small and normal: Radford et al. 2018, sec. 4.1.
 
-    The c_proj matrices add to the residual stream 2 * n_layer times and start smaller by its root.
-    (Radford et al. 2019, sec. 2.3.)
+    The c_proj matrices add to the residual stream 2 * n_layer times, so they start smaller by a
+    factor of sqrt(2 * n_layer): Radford et al. 2019, sec. 2.3.
     """
 
     def random_leaf(leaf):
@@ -48,7 +48,7 @@ def init_params(config, rng):
 def valid_loss(model, n_ctx, text):
     """Mean loss in nats a token over the first windows of a validation text, and bits per byte.
 
-    Raises NotFiniteError where it is NaN or infinite.
+    text is a `windows.Text`. Raises NotFiniteError where the loss is NaN or infinite.
     """
     tokens = text.ids
     lines = text.lines
@@ -66,7 +66,7 @@ def valid_loss(model, n_ctx, text):
 
 @dataclass
 class Recipe:
-    """How to train; the command's flags of the same names."""
+    """How to train: what train.py makes of its flags."""
 
     n_steps: int
     batch_size: int
@@ -75,7 +75,7 @@ class Recipe:
     learning_rate: float
     muon_rate: float  # of the matrices that Muon moves
     beta2: float
-    warmup: int
+    warmup: int  # steps
     decay_share: float | None
     weight_decay: float
     max_norm: float
@@ -97,8 +97,13 @@ class Recipe:
 
 
 def train_step(model, state, windows, step, recipe, summed):
-    """One step of training, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it."""
+    """One step of training, in place: windows `[batch, n_ctx + 1]` -> the mean loss before it.
+
+    summed(f, parts) is the sum of f(part) = (loss, gradients) over the parts, several at a time on
+    threads, and summed.deal a map that uses these threads: see parallel.py.
+    """
     n_rows, n_ctx = windows[:, 1:].shape
+    # each thread takes `accumulate` parts, one after the other: less memory for the same sum
     n_parts = min(recipe.n_threads * recipe.accumulate, n_rows)
     rngs = np.random.default_rng([recipe.seed, step]).spawn(n_parts)
 
@@ -228,7 +233,7 @@ class Run:
         """Where the last step's model is not the best, tell, and keep it in a folder of its own."""
         progress, last = self.progress, self.out / LAST
         if progress.best_step == progress.step:
-            remove_last(self.out)  # of the run when it was shorter
+            remove_last(self.out)  # left from when the run was shorter
             return
         save(self.model, last, self.dtype)
         said = f"the loss on the validation text was lowest after step {progress.best_step}"

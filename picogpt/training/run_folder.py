@@ -25,7 +25,7 @@ TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 MODEL = ("model.safetensors", "config.json", "generation_config.json", *TOKENIZER)
 MAY_CHANGE = {  # while a run goes on: what that means
     "n_steps": "from here on the learning rate follows the new length",
-    "n_threads": "the numbers differ in their last bits",
+    "n_threads": "the numbers differ in their last bits, and dropout drops others",
     "half": "the weights that are written are rounded so",
 }
 

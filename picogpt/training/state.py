@@ -1,4 +1,7 @@
-"""Training that can be killed at any moment: a tree of arrays and a few values in one file."""
+"""The file of a checkpoint: a tree of arrays and a few values, whole or not there at all.
+
+What training puts into it is `Progress` in resumable.py.
+"""
 
 import json
 import signal

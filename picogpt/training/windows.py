@@ -1,6 +1,7 @@
 """Which windows of n_ctx + 1 tokens a step of training reads, from one text or from several.
 
-They go through the whole text in an order that depends on the seed and the step alone.
+Pass after pass they go through nearly the whole of a text, in an order that depends on the seed and
+on how many windows were read before, which the step tells.
 """
 
 from typing import NamedTuple
@@ -13,7 +14,7 @@ class Text(NamedTuple):
 
     ids: np.ndarray  # [n_tokens]
     lines: np.ndarray | None = None  # where lines begin, if windows are to begin there
-    share: int = 1  # of this many windows in turn, where there are several texts
+    share: int = 1  # how many windows in a round this text gives, where there are several
 
 
 def batch_at(step, texts, n_ctx, batch_size, seed):
@@ -28,7 +29,7 @@ def batch_at(step, texts, n_ctx, batch_size, seed):
         before, after = (
             n // len(order) * text.share + order[: n % len(order)].count(i)
             for n in (step * batch_size, (step + 1) * batch_size)
-        )  # windows of this text that were read before this step, and after it
+        )  # how many windows of this text have been read when the step begins, and when it ends
         if after > before:
             parts.append(windows_of(text, before, after - before, n_ctx, seed))
     return np.concatenate(parts)
@@ -47,8 +48,9 @@ def interleaved(shares):
 def windows_of(text, first, n_windows, n_ctx, seed):
     """Windows first, first + 1, ... of a text: `[n_windows, n_ctx + 1]` ids.
 
-    Each pass over the tokens, 2 * n_ctx or more, cuts them into windows anew, at another offset,
-    and shuffles them. With lines, each window moves on to the next beginning of a line.
+    Each pass over the text, which has at least 2 * n_ctx tokens, cuts it into windows anew, at
+    another offset, and shuffles them; the last token of one is the first of the next. With lines,
+    each window moves on to the next beginning of a line.
     """
     tokens = text.ids
     starts = []
@@ -64,6 +66,10 @@ def windows_of(text, first, n_windows, n_ctx, seed):
 
 
 def next_lines(starts, lines, end):
-    """For each of the starts, the first of the lines' beginnings from there on, before `end`."""
+    """For each of the starts `[n]`, where the first line from there on begins: `[n]`.
+
+    `lines` `[n_lines]` are all beginnings, in their order. Lines from `end` on don't count; after
+    the last that does comes the text's first.
+    """
     lines = lines[lines < end]
     return lines[np.searchsorted(lines, starts) % len(lines)]
