@@ -38,7 +38,7 @@ def main(
     """Show a sentence on its way through GPT-2: write a page, or serve one that answers.
 
     Args:
-        text: the sentence; needs no --text. Without one, a sentence about a mouse.
+        text: the sentence; needs no --text. Without one, a sentence whose next word stood before.
         and_: a second sentence, shown beside it; a word they share is followed through the blocks.
         model_size: 124M, 355M, 774M, 1558M, tiny, a model's folder or its id on the hub.
         learn: add one step of learning: losses, gradients, AdamW's step, and twenty steps more.

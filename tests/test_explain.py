@@ -19,6 +19,7 @@ from picogpt import Model, kernels
 from picogpt.explain import explain, main
 from picogpt.teaching.page import Explanation
 from picogpt.teaching.record import VECTORS, record
+from picogpt.teaching.request import DEFAULT_TEXT
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tools.cli import call
 from picogpt.tools.errors import TextError
@@ -248,8 +249,7 @@ def test_command(tmp_path, capsys, monkeypatch):
     code, out, err = run(capsys, "--model_size", folder)
     assert (code, err, Path(out.strip())) == (0, "", (tmp_path / "explain.html").resolve())
     page = Explanation((tmp_path / "explain.html").read_text(encoding="utf-8"))
-    text = "This morning, there was a tiny mouse under my bed"
-    assert [one["text"] for one in data_of(page)["texts"]] == [text]
+    assert [one["text"] for one in data_of(page)["texts"]] == [DEFAULT_TEXT]
     opened = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     words = ["one", "--and", "two", "--out", "pair.html", "--model_size", "mini", "--open"]

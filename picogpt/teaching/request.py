@@ -7,7 +7,7 @@ from picogpt.quantization import refuse_int8
 from picogpt.teaching.lecture import SENTENCES
 from picogpt.tools.errors import TextError
 
-DEFAULT_TEXT = SENTENCES[1]
+DEFAULT_TEXT = "Tom had a red ball. Lily had a blue"  # what comes next stood before: heads find it
 N_TOKENS = 200  # the most on one page, which stays below 20 MB
 
 

@@ -15,9 +15,10 @@ from oracles import CHROMIUM, FLAGS  # noqa: E402
 from serving import serving  # noqa: E402
 
 import picogpt  # noqa: E402
+from picogpt.teaching.request import DEFAULT_TEXT  # noqa: E402
 
 
-def main(model="tiny", text="The cat sat on the"):
+def main(model="tiny", text=DEFAULT_TEXT):
     picture = ROOT / "picogpt" / "teaching" / "page.png"
     with serving(picogpt.load(model), text) as server, sync_playwright() as p:
         flags = [*FLAGS, "--disable-lcd-text"]  # grey letters make a smaller file
