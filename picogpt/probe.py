@@ -89,7 +89,7 @@ class Job(NamedTuple):
 def print_prediction(job, text, model_size, models_dir, int8):
     """Print how likely each class is for a text, by the head that was saved before."""
     task = TASKS[job.task]
-    sentences = text.split("|||")
+    sentences = [sentence.strip() for sentence in text.split("|||")]  # as those of the files
     if not job.head_path.exists():
         raise DataError(f"{job.head_path} is missing: run the same command without --predict first")
     if len(sentences) != len(task.columns):
@@ -231,9 +231,12 @@ def compare(job, examples, labels, logits):
 
 def print_confusion(classes, counts):
     """Print how often each class (row) was taken for each (column)."""
-    print(f"\n{'true, predicted':15}  {'  '.join(classes)}")
+    n_digits = len(str(counts.max()))
+    widths = [max(len(name), n_digits) for name in classes]
+    heads = [f"{name:>{width}}" for name, width in zip(classes, widths)]
+    print(f"\n{'true, predicted':15}  {'  '.join(heads)}")
     for name, row in zip(classes, counts):
-        print(f"{name:15}  {'  '.join(f'{n:{len(c)}}' for n, c in zip(row, classes))}")
+        print(f"{name:15}  {'  '.join(f'{n:{width}}' for n, width in zip(row, widths))}")
 
 
 def features_folder(cache_dir):

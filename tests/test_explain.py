@@ -17,9 +17,9 @@ from systems import PYTHON_PATH
 import picogpt
 from picogpt import Model, kernels
 from picogpt.explain import explain, main
-from picogpt.teaching.page import Explanation
+from picogpt.teaching.page import Explanation, about_texts
 from picogpt.teaching.record import VECTORS, record
-from picogpt.teaching.request import DEFAULT_TEXT
+from picogpt.teaching.request import DEFAULT_TEXT, Request
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tools.cli import call
 from picogpt.tools.errors import TextError
@@ -150,6 +150,17 @@ def test_shared_words_are_followed_by_their_last_token():
             name = f"blocks.{depth - 1}.y" if depth else "blocks.0.x"
             a, b = (part[name][i] for part, i in zip(seen, at))
             assert cosine == pytest.approx(a @ b / (a @ a) ** 0.5 / (b @ b) ** 0.5, rel=1e-5)
+
+
+def test_half_a_character_moves_no_word():
+    model = small_model(n_ctx=64)
+    encode = model.encoder.encode
+    half = encode("쥐")[0]  # the first of its bytes
+    assert model.encoder.decode([half]) == "\ufffd"
+    request = Request(("the cat", "a mouse"), appended=((half, *encode(" mouse")), ()))
+    [word] = about_texts(model, request)["words"]
+    ids = request.ids(model)
+    assert (word["word"], word["at"]) == ("mouse", [len(part) - 1 for part in ids])
 
 
 def test_no_shared_word():

@@ -157,8 +157,18 @@ def test_a_saved_head_classifies_a_sentence(probe, model_folder, tmp_path):
     expected = np.sort(softmax(x @ head["w"] + head["b"])[0])[::-1]
     np.testing.assert_allclose([float(line[:5]) for line in out.splitlines()], expected, atol=6e-4)
     assert {line[6:] for line in out.splitlines()} == set(tasks.SENTIMENTS)
+    assert probe("sst", "--predict=  A warm , funny film . ", data=None)[1] == out
     code, _, err = probe("sst", "--mode=full", "--predict=fine", data=None)
     assert code == 1 and "is missing: run the same command without --predict first" in err
+
+
+def test_columns_of_the_confusion_table_stand_under_their_heads(capsys):
+    module.print_confusion(("no", "yes"), np.array([[1523, 7], [62, 880]]))
+    head, *rows = capsys.readouterr().out.splitlines()[1:]
+    assert head.split() == ["true,", "predicted", "no", "yes"]
+    for name in ("no", "yes"):
+        end = head.index(name) + len(name)
+        assert all(row[end - 1] != " " and row[end : end + 2].strip() == "" for row in rows)
 
 
 def test_a_damaged_head_is_told_in_one_sentence(probe, tmp_path):

@@ -116,7 +116,7 @@ def is_course_file(path):
     """Whether a file in the cache looks as it should, and is no login page or half a file."""
     try:
         text = read_text(path)
-    except (DataError, OSError):
+    except DataError:
         return False
     if path.suffix == ".csv":
         return "id" in text.partition("\n")[0].rstrip("\r").split("\t")
@@ -124,12 +124,15 @@ def is_course_file(path):
 
 
 def read_text(path):
-    """A text file less its byte-order mark; DataError where it is missing or not UTF-8."""
+    """A text file less its byte-order mark; DataError where it can't be read or is not UTF-8."""
     try:
         data = Path(path).read_bytes()
         return data.decode("utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path} is missing: does --data name the folder of its file?") from None
+    except OSError as error:
+        hint = "is it a text file that you may read?"
+        raise DataError(f"{path} can't be read ({error.strerror}): {hint}") from None
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise DataError(f"{path} is not UTF-8 in line {line}: save it as UTF-8") from None

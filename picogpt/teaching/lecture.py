@@ -21,7 +21,7 @@ WORD, TELLING = "mouse", ("wireless", "tiny")  # what tells which mouse it is
 def places_of(encoder, ids, word):
     """The indices of the tokens that write `word` where it first comes."""
     text = encoder.decode(ids)
-    ends = np.cumsum([len(encoder.decode_bytes([id])) for id in ids])
+    ends = np.cumsum([len(encoder.decode_bytes([id])) for id in ids])  # of each token, in bytes
     found = re.search(rf"\b{word}\b", text)
     first, last = (len(text[:i].encode()) for i in (found.start() + 1, found.end()))
     return list(range(ends.searchsorted(first), ends.searchsorted(last) + 1))

@@ -149,11 +149,19 @@ def shared_words(encoder, ids, activations):
 
 
 def last_tokens(encoder, ids):
-    """{word: index of its last token, which has seen the others}, of its last place in the text."""
-    text = encoder.decode(ids)
-    ends = np.cumsum([len(encoder.decode_bytes([id])) for id in ids])
-    words = re.finditer(r"\w+", text)
-    return {w[0].casefold(): ends.searchsorted(len(text[: w.end()].encode())) for w in words}
+    """{word: index of its last token, which has seen the others}, where it comes last in the text.
+
+    A byte that is no UTF-8, as of half a character put at the end by hand, parts two words.
+    """
+    # such a byte is a character of its own here (a surrogate) that becomes the byte again, so that
+    # places in the text and in the bytes fit together
+    text = encoder.decode_bytes(ids).decode("utf-8", "surrogateescape")
+    ends = np.cumsum([len(encoder.decode_bytes([id])) for id in ids])  # of each token, in bytes
+    found = {}
+    for word in re.finditer(r"\w+", text):
+        n_bytes = len(text[: word.end()].encode("utf-8", "surrogateescape"))
+        found[word[0].casefold()] = ends.searchsorted(n_bytes)
+    return found
 
 
 def cosine(a, b):

@@ -79,7 +79,7 @@ def read_chunks(path, n_bytes=CHUNK_BYTES, encoder=None):
         line += error.object[: error.start].count(b"\n")
         raise DataError(f"{path} is not UTF-8 in line {line}: save it as UTF-8") from None
     except OSError as error:
-        raise DataError(f"{path} can't be read: {error}") from None
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from None
     if rest:
         yield rest
 

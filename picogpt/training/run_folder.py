@@ -76,7 +76,8 @@ def begin_or_go_on(out, flags, start_folder=None):
         return False
     changed = [name for name in flags if flags[name] != before.get(name)]
     another = [name for name in changed if name not in MAY_CHANGE]
-    has_result = any((out / name).exists() for name in (CHECKPOINT, MODEL[0]))
+    # a model in several files has a config.json and no model.safetensors
+    has_result = any((out / name).exists() for name in (CHECKPOINT, *MODEL[:2]))
     if another and has_result:
         said = f"{out} holds a run with another {', '.join(another)}"
         raise UsageError(f"{said}: choose another --out, or delete it")

@@ -128,6 +128,16 @@ def test_another_encoding_is_told_with_its_line(tmp_path):
 def test_a_folder_without_the_files_is_told(tmp_path):
     with pytest.raises(DataError, match=r"ids-sst-train\.csv is missing"):
         load_task("sst", tmp_path)
+    file = tmp_path / "ids-sst-train.csv"
+    file.write_text("")
+    with pytest.raises(DataError, match="is missing: does --data name the folder of its file"):
+        load_task("sst", file)
+
+
+def test_a_folder_in_the_place_of_a_file_is_told(tmp_path):
+    (tmp_path / "ids-sst-train.csv").mkdir()
+    with pytest.raises(DataError, match=r"ids-sst-train\.csv can't be read \(.*\): is it a text"):
+        load_task("sst", tmp_path)
 
 
 def test_one_class_and_rows_in_both_sets_are_refused(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import small_folder
+from safetensors.numpy import load_file
 
 from picogpt.model import load
 from picogpt.tools.cli import call
@@ -139,10 +140,11 @@ def test_another_run_in_the_same_folder_is_refused(train, text, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
-def test_a_run_that_saved_nothing_is_replaced_its_tokenizer_too(train, tmp_path, monkeypatch):
-    def killed(*_, **__):
-        raise MemoryError
+def killed(*_, **__):
+    raise MemoryError
 
+
+def test_a_run_that_saved_nothing_is_replaced_its_tokenizer_too(train, tmp_path, monkeypatch):
     monkeypatch.setattr("picogpt.train.train", killed)
     assert train(2, "--seed", "1")[0] == 1
     assert (tmp_path / "out" / "merges.txt").exists()
@@ -214,6 +216,21 @@ def test_training_may_write_over_the_model_that_it_starts_from(text, tmp_path, c
     assert not np.array_equal(load(out).params["wte"], before)
     assert call(main, [*words, "--batch_size", "2"]) == 0
     assert "it is finished" in capsys.readouterr().out
+
+
+def test_a_run_that_saved_nothing_leaves_the_shards_that_it_starts_from(tmp_path, monkeypatch):
+    out = small_folder(tmp_path / "out")
+    shard = "model-00001-of-00001.safetensors"
+    (out / "model.safetensors").rename(out / shard)
+    index = {"weight_map": dict.fromkeys(load_file(out / shard), shard)}
+    (out / "model.safetensors.index.json").write_text(json.dumps(index))
+    before = contents(out)
+    words = ["--data", str(tmp_path / "sums.txt"), "--out", str(out), "--model_size", str(out)]
+    (tmp_path / "sums.txt").write_text("1+1=2\n" * 200)
+    monkeypatch.setattr("picogpt.train.train", killed)
+    assert call(main, words) == 1
+    assert call(main, [*words, "--seed", "1"]) == 2
+    assert before.items() <= contents(out).items()
 
 
 def test_a_loss_that_is_no_number_stops_it_and_keeps_the_best_model(train, tmp_path):
