@@ -20,7 +20,6 @@ from picogpt.exercises import PARTS, blank, main
 from picogpt.teaching import golden_files, report
 from picogpt.teaching.golden import golden
 from picogpt.tools.cli import call
-from picogpt.tools.errors import PicoGPTError
 
 needs_tiny = pytest.mark.skipif(
     not any(map(is_complete, TINY_FOLDERS)), reason="the built-in model is not in this checkout"
@@ -261,17 +260,18 @@ def test_what_the_page_shows_of_a_block_comes_from_ones_own_functions(written):
 
 
 def test_all_parts_come_as_numbered_folders_or_none(tmp_path, monkeypatch, capsys):
-    def write_folder(folder, part, lang):
+    def fill_folder(folder, part, lang):
         if part.name == stops_at:
-            raise PicoGPTError("no space")
+            raise OSError(28, "No space left on device")
         folder.mkdir(parents=True)
         (folder / "README.md").write_text(f"{part.name} {lang}")
 
-    monkeypatch.setattr("picogpt.teaching.folder.write_folder", write_folder)
+    monkeypatch.setattr("picogpt.teaching.folder.fill_folder", fill_folder)
     command = [str(tmp_path / "all"), "--part", "all", "--lang", "ko"]
     stops_at = "tokens"
     assert call(main, command) == 1
     assert list(tmp_path.iterdir()) == []
+    assert f"{tmp_path / 'all'} can't be written ([Errno 28] No space" in capsys.readouterr().err
     stops_at = None
     assert call(main, command) == 0
     folders = sorted((tmp_path / "all").iterdir())

@@ -82,10 +82,8 @@ def train_classifier(
         return loss, wanted if head_only else wanted | trained_part(grads, first)
 
     return fit(
-        trained, gradients, len(sequences), epochs=recipe.epochs, batch_size=recipe.batch_size,
-        lr=recipe.lr, warmup=recipe.warmup, final=recipe.final, eps=recipe.eps,
-        weight_decay=recipe.weight_decay, seed=seed, report=report, state_path=state_path,
-        n_threads=n_threads,
+        trained, gradients, len(sequences), **recipe.fit_options, seed=seed, report=report,
+        state_path=state_path, n_threads=n_threads,
     )  # fmt: skip
 
 

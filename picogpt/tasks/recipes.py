@@ -22,6 +22,12 @@ class Recipe(NamedTuple):
         """The same with these values in it, less those that are None."""
         return self._replace(**{name: x for name, x in values.items() if x is not None})
 
+    @property
+    def fit_options(self):
+        """What `training.fit.fit` takes of it, by keyword."""
+        names = "epochs", "batch_size", "lr", "warmup", "final", "eps", "weight_decay", "patience"
+        return {name: getattr(self, name) for name in names}
+
     def __str__(self):
         return f"epochs: {self.epochs}, batch size: {self.batch_size}, learning rate: {self.lr:g}"
 

@@ -51,8 +51,7 @@ def softmax_regression(x, labels, n_classes, penalty, recipe=None, *, seed=0, re
         return loss, {"w": rows.T @ d + share * penalty * turned["w"], "b": d.sum(axis=0)}
 
     history = fit(
-        turned, gradients, len(x), epochs=recipe.epochs, batch_size=recipe.batch_size,
-        lr=recipe.lr, final=recipe.final, seed=seed, n_threads=1,
+        turned, gradients, len(x), **recipe.fit_options, seed=seed, n_threads=1,
         report=report and (lambda figures: report(head(), figures)),
     )  # fmt: skip
     return head(), history

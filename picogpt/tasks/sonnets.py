@@ -47,9 +47,7 @@ def train_sonnets(
         return loss, trained_part(grads, first)
 
     return fit(
-        trained_part(model.params, first), gradients, len(poems), epochs=recipe.epochs,
-        batch_size=recipe.batch_size, lr=recipe.lr, warmup=recipe.warmup, final=recipe.final,
-        eps=recipe.eps, weight_decay=recipe.weight_decay, patience=recipe.patience, seed=seed,
+        trained_part(model.params, first), gradients, len(poems), **recipe.fit_options, seed=seed,
         report=report, state_path=state_path, n_threads=n_threads,
     )  # fmt: skip
 

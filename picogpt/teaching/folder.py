@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,6 +15,7 @@ from picogpt.teaching.golden import golden, load_mistakes
 from picogpt.teaching.golden_files import save_golden
 from picogpt.teaching.guide import guide
 from picogpt.tools.errors import PicoGPTError
+from picogpt.tools.progress import hidden
 
 PACKAGE = Path(__file__).parent.parent
 TEST = '''"""{about}"""
@@ -42,20 +44,10 @@ OWN_BLOCK = """\
 def write_folder(folder, part, lang):
     """Write a new folder for one part of the exercises; it is there whole or not at all.
 
-    Raises PicoGPTError where it can't be written.
+    `lang` is "en" or "ko". Raises PicoGPTError where it can't be written.
     """
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    try:
-        partial.mkdir(parents=True)
-        copy_package(partial, part)
-        write_tests(partial, part, lang)
-        (partial / "README.md").write_text(guide(part, lang), encoding="utf-8", newline="\n")
-        partial.rename(folder)
-    except OSError as error:
-        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
-        raise PicoGPTError(f"{folder} can't be written ({reason}): is there space?") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with written_whole(folder) as made:
+        fill_folder(made, part, lang)
 
 
 def write_all(folder, lang):
@@ -63,17 +55,36 @@ def write_all(folder, lang):
 
     It is there whole or not at all. Raises PicoGPTError where it can't be written.
     """
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     parts = {f"{number}-{part.name}": part for number, part in enumerate(PARTS.values(), 1)}
-    try:
-        for name, part in tqdm(parts.items(), "parts", leave=False, disable=None):
-            write_folder(partial / name, part, lang)
-        partial.rename(folder)
-    except OSError as error:
-        raise PicoGPTError(f"{folder} can't be written ({error}): is there space?") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with written_whole(folder) as made:
+        for name, part in tqdm(parts.items(), "parts", leave=False, disable=hidden()):
+            fill_folder(made / name, part, lang)
     return list(parts)
+
+
+@contextmanager
+def written_whole(folder):
+    """Give a folder to write to, which is renamed to `folder` once all went well, else deleted.
+
+    Raises PicoGPTError where something can't be written.
+    """
+    made = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    try:
+        made.mkdir(parents=True)
+        yield made
+        made.rename(folder)
+    except OSError as error:
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise PicoGPTError(f"{folder} can't be written ({reason}): is there space?") from None
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def fill_folder(folder, part, lang):
+    """Write package, tests and README of one part into a folder."""
+    copy_package(folder, part)
+    write_tests(folder, part, lang)
+    (folder / "README.md").write_text(guide(part, lang), encoding="utf-8", newline="\n")
 
 
 def copy_package(folder, part):

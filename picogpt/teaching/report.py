@@ -18,6 +18,7 @@ from pathlib import Path
 from picogpt.teaching.check import check_with_needs
 from picogpt.teaching.exercise_parts import PARTS
 from picogpt.teaching.golden import golden, load_mistakes
+from picogpt.teaching.words import say
 from picogpt.tools.errors import DataError, UsageError
 
 SECONDS = 120  # for one student's part; whoever loops for ever is stopped here
@@ -121,7 +122,7 @@ def judge_here(folder, part, lang):
             verdicts[name] = ""
         except AssertionError as error:
             verdicts[name] = str(error).splitlines()[0]
-            if verdicts[name].endswith((": it gives", "나왔습니다")):  # no hint: where it differs
+            if verdicts[name] == f"{name}: {say(lang, 'gives')}":  # no hint: where it differs
                 verdicts[name] = ": ".join([name, *str(error).splitlines()[2:3]])
         except AttributeError as error:
             verdicts[name] = str(error)

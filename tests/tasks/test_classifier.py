@@ -144,6 +144,18 @@ def test_what_is_to_be_trained_is_trained_and_nothing_else(first, head_only, cha
         assert equal == (name not in changed), name
 
 
+def test_training_ends_when_patience_does():
+    def report(figures):
+        figures["score"] = 0.5
+
+    model = model64()
+    history = train_classifier(
+        model, new_head(model.config.n_embd, 2, 0), SEQUENCES, np.array([0, 1, 1, 0]),
+        RECIPE._replace(epochs=9, patience=2), report=report,
+    )  # fmt: skip
+    assert [figures["epoch"] for figures in history] == [1, 2, 3]
+
+
 def test_a_batch_may_be_divided_by_its_full_size():
     """Four examples in batches of three: in the second, of one, the course divides by three."""
     losses = []
