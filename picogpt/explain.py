@@ -41,7 +41,7 @@ def main(
         text: the sentence; needs no --text. Without one, a sentence whose next word stood before.
         and_: a second sentence, shown beside it; a word they share is followed through the blocks.
         model_size: 124M, 355M, 774M, 1558M, tiny, a model's folder or its id on the hub.
-        learn: add one step of learning: losses, gradients, AdamW's step, and twenty steps more.
+        learn: add one step of learning: losses, gradients, AdamW's step; and what twenty do.
         lecture: the lecture's two sentences and its steps, with questions before the answers.
         out: the file to write; explain.html if nothing is said.
         serve: write nothing, but answer in the browser to sentences that are typed there.

@@ -15,9 +15,10 @@ from picogpt.tools.errors import DataError
 from picogpt.tools.files import written_beside
 from picogpt.tools.progress import hidden
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**20  # of a file that are read at a time
 N_CRC = 4  # bytes of a CRC-32
-# up to the last space that follows a word; without any, to the last such end of a line
+# a text up to the last space behind a word; where there is no such space, up to the last end of a
+# line behind a word
 LAST_GAP = re.compile(r".*\S(?= )|.*\S(?=[\r\n])", re.DOTALL)
 
 
@@ -44,7 +45,7 @@ def find_files(patterns):
 
 
 def split_names(names):
-    """The names between commas; one in the name of a file or folder that is there parts nothing."""
+    """The names between commas; a comma inside the name of what is there parts nothing."""
     parts = names.split(",")
     found = []
     while parts:
@@ -59,9 +60,9 @@ def split_names(names):
 def read_chunks(path, n_bytes=CHUNK_BYTES, encoder=None):
     """Yield a UTF-8 file in chunks of about n_bytes, cut only where white space follows a word.
 
-    No token of GPT-2's tokenizer crosses such a place, so the chunks' ids are the text's; with an
-    encoder, none of its added tokens does. A byte-order mark, with which Notepad begins a file, is
-    no part of the text and is left out.
+    No token of GPT-2's tokenizer crosses such a place: the ids of the chunks, one after the other,
+    are those of the whole text. With an `encoder`, no added token of its own is cut either. A
+    byte-order mark, with which Notepad begins a file, is no part of the text and is left out.
     Raises DataError where the file can't be read or is not UTF-8.
     """
     rest = ""
@@ -111,9 +112,11 @@ def encode_files(encoder, files, path, special_tokens=True):
 
     <|endoftext|> in a file, which many corpora have between documents, is the token itself, as are
     the tokenizer's other special tokens; with special_tokens False they are plain text.
-    Kept at `path`, a .npy file with a checksum behind its numbers, from which it is mapped into
-    memory; where that is there already, and sound, nothing is encoded. Raises DataError for a file
-    that can't be read, OutputError where `path` can't be written.
+
+    The ids are kept at `path`, a .npy file with a checksum behind its numbers, and mapped into
+    memory from there. Where a sound one is there already, it is taken, whatever `files` hold: the
+    caller knows that they are the same. Raises DataError for a file that can't be read, OutputError
+    where `path` can't be written.
     """
     from tqdm import tqdm
 
@@ -147,10 +150,11 @@ def load_ids(path):
 
 
 def line_starts(encoder, ids):
-    """Where lines begin among the ids of a text: places `[n_lines]`.
+    """Where lines begin among the ids of a text, `[n_tokens]`: places in order, `[n_lines]`.
 
-    Behind every token that ends a line, whatever else it holds (GPT-2's own has one for two line
-    ends), and behind <|endoftext|> between texts: not behind the one that all begins with.
+    A line begins behind every token that holds the end of one, whatever else it holds (GPT-2 has a
+    token of two line ends), and behind every <|endoftext|>. The first id of all is not looked at:
+    the text's first line is not among the places. The last may be n_tokens, the end of the text.
     """
     known = {*encoder.vocab.values(), *encoder.added_tokens.values()}
     ends = [id for id in known if b"\n" in encoder.decode_bytes([id])]

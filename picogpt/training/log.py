@@ -1,4 +1,9 @@
-"""The log of a training, a JSON object for each step, and the curve that is drawn of it."""
+"""The log of a training, a JSON object for each step, and the curve that is drawn of it.
+
+Such an entry has the step (1 for the first), the loss before it (the mean, in nats a token) and
+tokens_per_second; after some steps also valid_loss (nats a token) and bits_per_byte, both on the
+validation text.
+"""
 
 import json
 import math
@@ -14,9 +19,11 @@ NUMBERS = ("loss", "tokens_per_second", "valid_loss", "bits_per_byte")
 
 
 class Log:
-    """log.jsonl of a run that has done n_steps so far: what it says of later steps is left out.
+    """log.jsonl of a run that goes on after n_steps: its entries, and the file.
 
-    A line that is damaged, as a kill or a full disk leaves it, is left out and told.
+    Lines about later steps are taken out: a killed run took them after its last checkpoint, and
+    they are taken again. So are damaged lines, as a kill or a full disk leaves them; stderr tells
+    how many. Raises OutputError where the file can't be written.
     """
 
     def __init__(self, path, n_steps):
@@ -42,7 +49,7 @@ class Log:
 
 
 def read_log(path, n_steps):
-    """The entries of the first n_steps in a log, less those that are damaged."""
+    """The entries of the first n_steps in a log, less damaged ones, which stderr tells of."""
     if not path.exists():
         return []
     entries, n_damaged, last = [], 0, 0
@@ -59,7 +66,7 @@ def read_log(path, n_steps):
 
 
 def parse_entry(line):
-    """The entry that a line holds; None where it holds none."""
+    """The entry that a line (bytes) holds; None where it is damaged."""
     with suppress(ValueError, RecursionError, OverflowError):  # not JSON, too deep, or too large
         entry = json.loads(line)
         if isinstance(entry, dict) and type(entry.get("step")) is int and "loss" in entry:
@@ -70,7 +77,7 @@ def parse_entry(line):
 
 
 def draw_curve(entries, path):
-    """Draw the training loss, a mean of every 1 % of the steps, and the validation loss."""
+    """Draw the training loss, a mean for every 1 % of the steps, and the validation loss."""
     size = max(1, len(entries) // 100)
     groups = [entries[i : i + size] for i in range(0, len(entries), size)]
     series = {

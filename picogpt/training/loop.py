@@ -27,10 +27,12 @@ VALID_WINDOWS = 64  # of the validation text, looked at as training goes on
 
 
 def init_params(config, rng):
-    """Random parameters to start from: small and normal: Radford et al. 2018, sec. 4.1.
+    """Random parameters to start from, a tree of float32 arrays in the shapes of the config.
 
-    The c_proj matrices add to the residual stream 2 * n_layer times, so they start smaller by a
-    factor of sqrt(2 * n_layer): Radford et al. 2019, sec. 2.3.
+    Matrices and embeddings are normal with a standard deviation of 0.02 (Radford et al. 2018, sec.
+    4.1), biases are 0, layer norm's g is 1. The c_proj matrices add to the residual stream
+    2 * n_layer times, so they start smaller by a factor of sqrt(2 * n_layer): Radford et al. 2019,
+    sec. 2.3.
     """
 
     def random_leaf(leaf):
@@ -143,8 +145,8 @@ def train(model, texts_at, valid, out, recipe, dtype=np.float32):
     texts_at(step) is the list of Texts that a step reads from; `valid` is the validation text, on
     which nothing is trained. What is saved in the end, and at every checkpoint, as dtype, is the
     model of the lowest loss on `valid` so far. run_folder.py tells what else is in the folder.
-    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed, NotFiniteError where the loss
-    becomes NaN or infinite: the best model before is saved then.
+    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed. Raises NotFiniteError where the
+    loss becomes NaN or infinite, after saving the best model before that.
     """
     run = Run(model, texts_at, valid, out, recipe, dtype)
     try:

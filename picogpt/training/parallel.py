@@ -19,14 +19,15 @@ def summed_over_threads(n_threads):
     """Yield `summed(f, parts)`: the sum of all f(part) = (loss, gradient tree), over n_threads.
 
     The parts are dealt out and added in a fixed order: the same parts and threads give the same
-    sum, bit for bit, where the BLAS can be kept to one thread. Where it can't (cores.py says of
-    which it can), all parts run on one of our threads, and the sum's last bits depend on how many
-    threads the BLAS itself uses. `summed.deal` is map over the same threads, for other work.
+    sum, bit for bit, where the BLAS can be kept to one thread. Where it can't (cores.py says which
+    can), all parts run on one of our threads, and the sum's last bits depend on how many threads
+    the BLAS itself uses. The arrays of one part's gradients become the sum. `summed.deal` is map
+    over the same threads, for other work.
     """
     keep_freed_memory()
     with blas_threads(1) as alone, ThreadPoolExecutor(n_threads if alone else 1) as pool:
 
-        def share(f, parts):
+        def sum_in_turn(f, parts):
             total_loss, total = 0.0, None
             for part in parts:
                 with np.errstate(all="ignore"):  # the loop tells what is not finite, in a sentence
@@ -36,7 +37,8 @@ def summed_over_threads(n_threads):
 
         def summed(f, parts):
             shares = [parts[i::n_threads] for i in range(min(n_threads, len(parts)))]
-            return share(lambda future: future.result(), [pool.submit(share, f, s) for s in shares])
+            sums = [pool.submit(sum_in_turn, f, share) for share in shares]  # one for each thread
+            return sum_in_turn(lambda future: future.result(), sums)
 
         summed.deal = pool.map
         yield summed

@@ -21,11 +21,11 @@ SAVE_SECONDS = 300  # from one checkpoint to the next: a run that is killed lose
 
 
 class Progress:
-    """What a training has come to, and all that a checkpoint holds.
+    """How far a training has come: all that a checkpoint holds.
 
     `params` is the tree that is trained, in place; `state` the optimizer's moments; `best` a copy
-    of the parameters that had the highest score so far. `notes` are the caller's own, of what JSON
-    can hold. Raises UsageError for weights in int8.
+    of the parameters that had the highest score so far. `notes` is the caller's own dict, of what
+    JSON can hold. Raises UsageError for weights in int8.
     """
 
     def __init__(self, params, notes=None):
@@ -40,7 +40,7 @@ class Progress:
         self.notes = notes or {}
 
     def trees(self):
-        """The arrays, as one tree."""
+        """All arrays that a checkpoint holds, as one tree."""
         moments = {name: tree for name, tree in self.state.items() if name != "step"}
         return {"params": self.params, "best": self.best, **moments}
 
@@ -57,9 +57,9 @@ class Progress:
         save_state(path, self.trees(), values)
 
     def restore(self, path):
-        """Take everything from a checkpoint; CheckpointError where it is damaged or of another run.
+        """Take everything from a checkpoint, into the arrays that are there.
 
-        Nothing is copied before every shape has been compared.
+        Raises CheckpointError, with nothing changed, where it is damaged or of another run.
         """
         saved, values = load_state(path)
         if not same_shapes(self.trees(), saved):
@@ -69,9 +69,9 @@ class Progress:
         vars(self).update(values)
 
     def note_score(self, score):
-        """Keep the parameters as they are now, if none before had as high a score.
+        """Keep a copy of the parameters as they are now, if none before had as high a score.
 
-        Raises NotFiniteError where it is NaN or infinite.
+        Raises NotFiniteError where the score is NaN or infinite.
         """
         if not math.isfinite(score):
             raise NotFiniteError(f"the score is {score}")
@@ -93,14 +93,15 @@ def train_steps(
     """Train until n_steps are done, or `is_over()`; progress is changed in place.
 
     take_step(step, state, summed) moves the parameters and gives the loss before; `summed` adds up
-    over n_threads (parallel.py). after_step(loss, seconds, bar) is called when the step is counted,
-    with the progress bar; it gives a score, the higher the better, or None. rate(step) is the
-    learning rate, to be told where something goes wrong.
+    over n_threads (parallel.py). after_step(loss, seconds, bar) is called when the step is counted;
+    seconds is how long it took, bar the progress bar. It gives a score, the higher the better, or
+    None. rate(step) is the learning rate, which the message has where something goes wrong.
 
-    With a path, a checkpoint goes there every SAVE_SECONDS, on Ctrl-C, which waits for the step's
-    end, and as asked whenever there is a score; after_saving() is called then. Raises
-    NotFiniteError where the loss, a parameter or a score is no longer finite: what was saved before
-    stays. Raises KeyboardInterrupt after Ctrl-C, with a sentence to print where the run was saved.
+    With a path, a checkpoint goes there every SAVE_SECONDS, on Ctrl-C and, with save_with_score,
+    whenever there is a score; after_saving() is called after each. Ctrl-C waits for the step's end.
+
+    Raises NotFiniteError where the loss, a parameter or a score is no longer finite: what was saved
+    before stays. Raises KeyboardInterrupt after Ctrl-C, with a sentence to print if it saved.
     """
     from tqdm import tqdm
 
@@ -124,7 +125,7 @@ def train_steps(
 
 
 def take_checked_step(progress, take_step, after_step, rate, summed, bar):
-    """Take a step and give back its score; raises NotFiniteError, which tells where."""
+    """Take a step and give back its score; raises NotFiniteError, which names step and rate."""
     started = time.perf_counter()
     loss = take_step(progress.step, progress.state, summed)
     seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
@@ -145,5 +146,6 @@ def check_finite(loss, params):
     if not math.isfinite(loss):
         raise NotFiniteError(f"the loss is {loss}")
     for w in tree_leaves(params):
-        if not math.isfinite(np.sum(w)):  # as the sum is then, too; it needs no memory
+        # a sum with NaN or infinity in it is not finite; unlike np.isfinite it makes no array
+        if not math.isfinite(np.sum(w)):
             raise NotFiniteError("a parameter is not finite")

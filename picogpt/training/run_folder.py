@@ -1,7 +1,7 @@
 """The folder of a training run: what is kept there, whose it is, and when a run may go on in it.
 
-run.json: the flags of the run: the same command goes on.
-log.jsonl: a JSON object for each step; curve.svg is drawn of it.
+run.json: the flags of the run; only a command with the same ones goes on with it.
+log.jsonl: a JSON object for each step (log.py); curve.svg is drawn of it.
 checkpoint.safetensors: all that the next step depends on; in the end only how far the run came.
 tokens.npy (or tokens-0.npy, ...), finish.npy, valid.npy: the texts as token ids.
 model.safetensors, config.json and the tokenizer's files: the best model so far.
@@ -23,7 +23,7 @@ LAST = "last-step"
 TOKENS = re.compile(r"(tokens(-\d+)?|finish|valid)\.npy")
 TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json")
 MODEL = ("model.safetensors", "config.json", "generation_config.json", *TOKENIZER)
-MAY_CHANGE = {  # while a run goes on: what that means
+MAY_CHANGE = {  # flags that may be others when a run goes on, and what that means
     "n_steps": "from here on the learning rate follows the new length",
     "n_threads": "the numbers differ in their last bits, and dropout drops others",
     "half": "the weights that are written are rounded so",
@@ -64,9 +64,10 @@ def flags_before(out):
 def begin_or_go_on(out, flags, start_folder=None):
     """Whether the folder holds this very run already; if not, begin it: write the flags down.
 
-    `flags` are {name: value}; `start_folder` is that of the model to start from, perhaps `out`.
-    Raises UsageError where the folder holds another run or files that are of none, CheckpointError
-    where its run.json is damaged. A run that was stopped before it saved anything is replaced.
+    `flags` are {name: value}; `start_folder` is that of the model to start from, perhaps `out`. A
+    run with other flags that was stopped before it saved anything is replaced. Raises UsageError
+    where another run has saved something, or where the folder has no run but files that are called
+    like one's, and CheckpointError where its run.json is damaged.
     """
     flags = {name: str(value) for name, value in flags.items()}
     before = flags_before(out)
