@@ -37,14 +37,14 @@ MODES = {"linear": "last-linear-layer", "top": "top-{}", "full": "full-model"}  
 
 
 class Job(NamedTuple):
-    """What the flags ask for."""
+    """What the flags ask for; None is what the recipe, or the model, has."""
 
     task: str
-    mode: str
-    top_k: int
-    course: bool
-    cloze: bool
-    pool: str
+    mode: str  # linear, top or full
+    top_k: int  # how many layers train in mode top
+    course: bool  # whether the recipe is Stanford's
+    cloze: bool  # whether the head is the model's own output
+    pool: str  # last or mean
     layer: int | None
     epochs: int | None
     batch_size: int | None
@@ -54,7 +54,7 @@ class Job(NamedTuple):
 
     @property
     def label(self):
-        """What the files are called after."""
+        """How training is called in the names of files."""
         mode = MODES[self.mode].format(self.top_k)
         return f"{mode}-cloze" if self.cloze else mode
 
@@ -70,7 +70,7 @@ class Job(NamedTuple):
 
     @property
     def chosen_by(self):
-        """The examples that choose the best epoch."""
+        """Which examples choose the best epoch."""
         return "dev" if self.course else "validation"
 
     def recipe(self, n_examples, n_embd):
@@ -87,7 +87,11 @@ class Job(NamedTuple):
 
 
 def print_prediction(job, text, model_size, models_dir, int8):
-    """Print how likely each class is for a text, by the head that was saved before."""
+    """Print how likely each class is for a text, by the head that was saved before.
+
+    Raises DataError where there is no such head, UsageError for too few or too many sentences and
+    for a model beside the trained one, CheckpointError where the head belongs to another model.
+    """
     task = TASKS[job.task]
     sentences = [sentence.strip() for sentence in text.split("|||")]  # as those of the files
     if not job.head_path.exists():
@@ -115,7 +119,7 @@ def print_prediction(job, text, model_size, models_dir, int8):
 def classify(job, model, examples, data, compute):
     """Train a head as asked, write all files, and print how good it is.
 
-    `compute` is `features` with what says where they are kept and who computes them.
+    `compute` is `features` that knows where to keep them and who computes them.
     """
     ids = encode_splits(model, examples, job.course)
     labels = {split: np.array([row.label for row in examples[split]]) for split in ("train", "dev")}
@@ -130,8 +134,8 @@ def classify(job, model, examples, data, compute):
     run_id = fingerprint(repr((job, recipe, facts, ids["train"], ids["dev"])).encode(), labels)
     state_path = job.place / f"unfinished-{run_id[:12]}.safetensors"
     head, history = train_head(job, model, ids, labels, recipe, compute, state_path)
-    if job.mode != "linear":
-        compute = features  # of a model that no worker has, and that trains again next time
+    if job.mode != "linear":  # the model has changed: no worker has it, and no other run will
+        compute = features
     logits = {
         split: linear(compute(model, ids[split], job.layer, job.pool), **head)
         for split in ("dev", "test")
@@ -151,7 +155,9 @@ def classify(job, model, examples, data, compute):
 
 
 def encode_splits(model, examples, course):
-    """The ids of all examples, {split: list of ids}; long texts are told of once."""
+    """The ids of all examples, {split: lists of ids}; encoded together, so that a notice on long
+    texts comes once.
+    """
     texts = [task_text(row.sentences, course) for rows in examples.values() for row in rows]
     encoded = iter(encode_texts(model, texts))
     return {split: [next(encoded) for _ in rows] for split, rows in examples.items()}
@@ -207,7 +213,7 @@ def write_results(job, examples, predictions, counts, history):
 
 
 def compare(job, examples, labels, logits):
-    """Print accuracy and macro F1 on dev beside what counting gives."""
+    """Print accuracy and macro F1 on dev, beside those of the majority class and a bag of words."""
     n_classes = len(TASKS[job.task].classes)
     bags, dev_bags = bag_of_words(examples["train"], examples["dev"])
     penalty = choose_penalty(bags, labels["train"], n_classes, job.seed)
@@ -224,9 +230,9 @@ def compare(job, examples, labels, logits):
     }
     width = max(map(len, rows))
     print(f"\n{f'{len(logits)} dev examples':{width}}  accuracy  macro F1")
-    for name, row in rows.items():
-        figures = metrics("dev", labels["dev"], row).values()
-        print(f"{name:{width}}  {'  '.join(f'{value:8.3f}' for value in figures)}")
+    for predictor, scores in rows.items():
+        figures = metrics("dev", labels["dev"], scores).values()
+        print(f"{predictor:{width}}  {'  '.join(f'{value:8.3f}' for value in figures)}")
 
 
 def print_confusion(classes, counts):
@@ -280,7 +286,7 @@ def main(
         head: cloze, of quora alone, is the model's own next token, yes or no; nothing is trained
             with --mode linear.
         pool: the activations at the last token, or the mean over all.
-        layer: after which block the features are taken; without it the last.
+        layer: after how many blocks the features are taken, 0 for the embeddings; without it all.
         epochs: how often the training set is seen.
         batch_size: how many examples make a step.
         lr: the learning rate.

@@ -30,7 +30,7 @@ from picogpt.tools.files import locked
 from picogpt.tools.progress import hidden
 from picogpt.training.fit import best_of, print_figures
 
-N_SHOWN = 3  # lines of a validation poem, which a sample after each epoch begins with
+N_SHOWN = 3  # lines of a validation poem that the sample after each epoch begins with
 
 
 def find_poems(data, all_files):
@@ -44,8 +44,9 @@ def find_poems(data, all_files):
 def fine_tune(model, poems, place, first, recipe, seed):
     """Train on nine tenths of the poems as long as it helps the validation tenth; save the model.
 
-    Gives back the file of the training's state, to be deleted when all results are written: until
-    then the same command goes on from it.
+    The model, trained in blocks from `first` on, goes to the folder `place`. Gives back the path of
+    the training's state, to be deleted when all results are written: until then the same command
+    goes on from it.
     """
     chosen = validation_mask(len(poems), seed)
     valid = [poem for poem, is_valid in zip(poems, chosen) if is_valid]
@@ -57,7 +58,9 @@ def fine_tune(model, poems, place, first, recipe, seed):
         figures["perplexity"] = perplexity(model, valid)
         figures["score"] = -figures["perplexity"]
         opening = "\n".join(valid[0].split("\n")[:N_SHOWN]) + "\n"
-        sample = write_on(model, opening, 1, 1.0, 0.9, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)  # the same for every epoch: they can be compared
+        candidates, temperature, top_p = 1, 1.0, 0.9
+        sample = write_on(model, opening, candidates, temperature, top_p, rng)
         print_figures(figures)
         print(f"\n{sample}\n")
 
@@ -74,7 +77,7 @@ def fine_tune(model, poems, place, first, recipe, seed):
 
 
 def finish_sonnets(model, poems, out, candidates, temperature, top_p, rng):
-    """Write on from the course's openings, into the course's files, and print how good it is."""
+    """Write on from the course's openings, into the course's files, and print chrF on dev."""
     from tqdm import tqdm
 
     def finish(openings, what):
@@ -122,7 +125,8 @@ def main(
     """Train a model on Shakespeare's sonnets, let it finish others, and score what it wrote.
 
     Args:
-        write: write a sonnet that begins so, by the model trained before; nothing else is done.
+        write: write a sonnet that begins so, by the model trained before. Where there is none, one
+            is trained first; the course's openings are left alone.
         top_k_layers: how many layers to train; without it all.
         epochs: how often the poems are seen at most; two that don't help are the last.
         batch_size: how many poems make a step.

@@ -22,10 +22,12 @@ def classifier_gradients(
     model, head, sequences, labels, n, *, first=0, head_only=False, hidden=None, pool="last",
     dropout=0.0, head_dropout=0.0, rng=None,
 ):
-    """The summed cross-entropy of a head's answers, divided by n, and its gradients.
+    """The summed cross-entropy in nats of a head's answers, divided by n, and its gradients.
 
-    They are those of {head, blocks, ln_f} and, where `first` is 0, {wte, wpe}; blocks below `first`
-    are frozen, and `hidden` is what enters block `first`, as in backprop.stack_forward.
+    `sequences` are lists of ids, labels `[n_sequences]`; n is how many examples the loss is a mean
+    over, of which these may be a part. Blocks below `first` are frozen, and `hidden`
+    `[n_tokens, n_embd]` is what enters block `first`, as in backprop.stack_forward. The gradients
+    come as {head, blocks, ln_f} and, where `first` is 0, {wte, wpe}; with head_only as {head}.
     """
     params = model.params
     config = model.config
@@ -59,9 +61,11 @@ def train_classifier(
 ):
     """Train, in place, the head and the model's blocks from `first` on (0: the embeddings too).
 
+    With head_only, the head alone trains. `sequences` are lists of ids, labels `[n_sequences]`;
     hidden, a list of `[n_tokens, n_embd]`, is what enters block `first`. With `answers`, ids of
-    tokens, the head is cloze_head and trains as a part of wte, or not at all. Gives back fit's
-    history; seed, report, state_path and n_threads are fit's.
+    tokens, the head is cloze_head: its columns train as the rows of wte that they are, and where
+    wte doesn't train or lm_head stands in its place, not at all. Gives back fit's history; seed,
+    report, state_path and n_threads are fit's.
     """
     params = model.params
     trained = {} if answers else {"head": head}
@@ -93,9 +97,9 @@ def fine_tune(
 ):
     """Train a head together with the model: (head, history).
 
-    ids and labels are those of {"train", "dev"}. The best epoch is taken, by its accuracy on
-    "dev", as the course does, or on a "validation" tenth of the training set, which is not trained
-    on. The other arguments are train_classifier's.
+    ids and labels are {split: ...} with "train" and "dev". The best epoch is taken, by its accuracy
+    on the examples that chosen_by names: "dev", as the course does, or "validation", a tenth of the
+    training set that is not trained on. The other arguments are train_classifier's.
     """
 
     def pick(rows):
@@ -103,11 +107,11 @@ def fine_tune(
 
     head = new_head(model.config.n_embd, n_classes, seed)
     n_train = len(ids["train"])
-    validates = chosen_by == "validation"
-    left_out = validation_mask(n_train, seed) if validates else np.zeros(n_train, bool)
+    left_out = np.zeros(n_train, bool) if chosen_by == "dev" else validation_mask(n_train, seed)
     rows = np.flatnonzero(~left_out)
-    measured = {"train": pick(rows[: n_train // 10 or 1]), "dev": (ids["dev"], labels["dev"])}
-    if validates:
+    some = rows[: n_train // 10 or 1]  # a tenth tells how training goes; all would take long
+    measured = {"train": pick(some), "dev": (ids["dev"], labels["dev"])}
+    if left_out.any():
         measured["validation"] = pick(np.flatnonzero(left_out))
 
     def trained_head():

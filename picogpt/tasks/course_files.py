@@ -21,9 +21,9 @@ SAMPLES = Path(__file__).parent / "samples"
 SENTIMENTS = ("very negative", "negative", "neutral", "positive", "very positive")
 SONNET_FILES = {
     "train": "sonnets.txt",
-    "openings": "sonnets_held_out_dev.txt",
-    "truth": "TRUE_sonnets_held_out_dev.txt",
-    "test": "sonnets_held_out.txt",
+    "openings": "sonnets_held_out_dev.txt",  # the first lines of other sonnets
+    "truth": "TRUE_sonnets_held_out_dev.txt",  # those sonnets, whole
+    "test": "sonnets_held_out.txt",  # first lines again, of which no truth is given
 }
 
 
@@ -64,10 +64,11 @@ class Example(NamedTuple):
 
 
 def find_data(names, folder=None):
-    """The folder where the files are: the one given, else the user's cache, else the samples.
+    """The folder where the files `names` are: the one given, else the user's cache.
 
     What the cache lacks, or holds damaged, is downloaded from the course's public home. Where that
-    fails, one line on stderr says that the samples take over.
+    fails it is the folder of the samples, and one line on stderr says so. In a folder that is given
+    nothing is looked for yet.
     """
     if folder is not None:
         return Path(folder)
@@ -159,7 +160,7 @@ def load_task(name, folder=None):
 
 
 def read_examples(task, path, split):
-    """Read a tab-separated file of a task; test files have no labels.
+    """Read a tab-separated file of a task, a list of Examples; test files have no labels.
 
     Rows that lack a field are skipped and counted in one line on stderr. Raises DataError, with
     file and line, for a missing column, a label that is none, a quote that is never closed, or an
@@ -236,7 +237,7 @@ def task_text(sentences, course=False):
 
 
 def write_predictions(path, heading, examples, labels):
-    """Write a file of predictions exactly as the course's code does."""
+    """Write a file of predictions, a label for each example, exactly as the course's code does."""
     rows = [f"{example.id}, {label} \n" for example, label in zip(examples, labels, strict=True)]
     write_text(path, f"id \t {heading} \n" + "".join(rows))
 
@@ -260,7 +261,7 @@ def split_sonnets(text):
 
 
 def load_sonnets(folder):
-    """The course's poems, {split: list of poems}; truth[i] begins with openings[i].
+    """The course's poems, {split: list of poems}, in which truth[i] begins with openings[i].
 
     The test split is empty without its file. Raises DataError for files that can't be used and for
     an opening that no poem of the truth begins with.

@@ -18,7 +18,7 @@ import numpy as np
 from picogpt.tools.files import written_beside
 
 MAX_BYTES = 2 * 2**30  # of one cache folder: GPT-2 124M's states for 700,000 tokens
-OURS = re.compile(r"[0-9a-f]{64}(\.npy)?")  # a folder of batches; version 1.0 had one file
+OURS = re.compile(r"[0-9a-f]{64}(\.npy)?")  # a folder of batches; in version 1.0 it was a file
 
 
 class FeatureCache:
@@ -30,7 +30,7 @@ class FeatureCache:
     def __init__(self, folder, name, max_bytes=MAX_BYTES):
         self.place = Path(folder) / name
         self.max_bytes = max_bytes
-        self.broken = False
+        self.broken = False  # True once the disk has refused: then nothing more is written
         with suppress(OSError):
             os.utime(self.place)  # used today: the others go first
         self.trim()
@@ -68,7 +68,7 @@ class FeatureCache:
             return array
 
     def trim(self):
-        """Delete what was longest unused until max_bytes suffice; never what is in use here."""
+        """Delete what was longest unused until max_bytes suffice, but never this call's own."""
         found = []
         with suppress(OSError):
             for path in self.place.parent.iterdir():

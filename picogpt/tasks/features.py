@@ -18,12 +18,16 @@ from picogpt.tools.errors import CheckpointError, NotFiniteError, TextError, Usa
 from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_leaves
 
-N_TOKENS = 1024  # of a batch; a run that is stopped loses one at most
+N_TOKENS = 1024  # of a batch, about; a run that is stopped loses the batches it is at
 POOLS = "last", "mean", "tokens"
 
 
 def encode_texts(model, texts):
-    """The token ids of every text: of an empty one <|endoftext|>, of a long one the last n_ctx."""
+    """The token ids of every text, a list of lists; an empty text is <|endoftext|> alone.
+
+    Of a text longer than the model's n_ctx only the end is read; stderr tells of how many. Raises
+    TextError for one text in the place of a list, and for what can't be encoded.
+    """
     if isinstance(texts, str):
         raise TextError("encode_texts takes a list of texts, not one")
     from tqdm import tqdm
@@ -38,7 +42,10 @@ def encode_texts(model, texts):
 
 
 def token_weights(lengths, pool, dtype):
-    """How much each token counts in its sequence's vector, by "last" or "mean": `[n_tokens, 1]`."""
+    """How much each token counts in the vector of its sequence: `[n_tokens, 1]`.
+
+    By the pool "mean" each of n tokens has 1/n, by "last" the last has 1 and all others 0.
+    """
     lengths = np.asarray(lengths)
     if pool == "mean":
         weights = np.repeat(1 / lengths, lengths)
@@ -49,13 +56,16 @@ def token_weights(lengths, pool, dtype):
 
 
 def pooled(x, lengths, pool):
-    """One vector for each sequence: `[n_tokens, n_embd] -> [n_sequences, n_embd]`."""
+    """One vector for each sequence: `[n_tokens, n_embd] -> [n_sequences, n_embd]`.
+
+    It is the last token's, or the mean of all, as the pool says.
+    """
     starts = np.cumsum(lengths) - lengths
     return np.add.reduceat(x * token_weights(lengths, pool, x.dtype), starts, axis=0)
 
 
 def cut_into_batches(lengths):
-    """Sort sequences by length and cut them into batches of about N_TOKENS: lists of indices."""
+    """Sort sequences by length and cut them into batches of about N_TOKENS: arrays of indices."""
     lengths = np.asarray(lengths)
     order = np.argsort(lengths, kind="stable")
     batch = (np.cumsum(lengths[order]) - 1) // N_TOKENS
@@ -63,7 +73,7 @@ def cut_into_batches(lengths):
 
 
 def activations(model, sequences, layer, pool):
-    """What `features` computes, of one packed batch: `[n_rows, n_embd]`."""
+    """What `features` computes, of one packed batch: a row for each sequence, or for each token."""
     lengths = [len(ids) for ids in sequences]
     params, options = model.params, model.config.kernel_options
     with np.errstate(all="ignore"):  # `features` tells what is not finite, in a sentence
@@ -93,10 +103,11 @@ def load_once(folder, int8, checkpoint):
 def features(model, sequences, layer=None, pool="last", *, keep=None, executor=None, folder=None):
     """What the model makes of each sequence of ids: `[n_sequences, n_embd]` float32.
 
-    The activations that leave block `layer` (the last by default, through ln_f), at a sequence's
-    last token or their mean; with pool="tokens" all of them, a list of `[n_tokens, n_embd]`.
-    Sequences of like length are run together, laid end to end. The last bits of a float depend on
-    the machine's BLAS and, where that can't be kept to one thread, on how many it uses.
+    These are the activations that leave `layer` blocks: 0 is the embeddings, n_layer, the default,
+    all blocks and ln_f. pool is "last" (the sequence's last token), "mean" (of its tokens) or
+    "tokens" (all of them, a list of `[n_tokens, n_embd]`). Sequences of like length are run
+    together, laid end to end. The last bits of a float depend on the machine's BLAS and, where that
+    can't be kept to one thread, on how many it uses.
 
     In the folder `keep` each batch is kept once it is done: a run that was stopped goes on, and
     the next starts at once; what was longest unused goes when it is more than 2 GB. `executor` is
@@ -178,7 +189,7 @@ def remote_source(model, folder):
 
 
 def fingerprint(*trees):
-    """A name for what is computed from these bytes and arrays: a hash of them all."""
+    """A name for what is computed from these bytes and arrays: their SHA-256, in 64 hex digits."""
     digest = hashlib.sha256()
     for leaf in tree_leaves(list(trees)):
         digest.update(leaf if isinstance(leaf, bytes) else np.ascontiguousarray(leaf))

@@ -6,7 +6,7 @@ from picogpt.model import output_matrix
 from picogpt.tools.errors import CheckpointError
 from picogpt.training.state import load_state, save_state
 
-# what a head's file tells of it, and what that must be
+# what a head's file tells of it, and of which type that must be
 FACTS = {
     "task": str,
     "checkpoint": str,  # the fingerprint of the model that it belongs to
@@ -19,19 +19,25 @@ FACTS = {
 
 
 def new_head(n_embd, n_classes, seed):
-    """A head to start from, w random and uniform as torch's nn.Linear has it."""
+    """A head to start from: w as random as torch's nn.Linear has it, b 0.
+
+    That is uniform between -1/sqrt(n_embd) and 1/sqrt(n_embd).
+    """
     w = np.random.default_rng(seed).uniform(-1, 1, (n_embd, n_classes)) / n_embd**0.5
     return {"w": w.astype(np.float32), "b": np.zeros(n_classes, np.float32)}
 
 
 def cloze_head(params, answers):
-    """The model's own output as a head: what it has for the answers' tokens."""
+    """The model's own output matrix as a head: of each class the row of its answer, a token id."""
     w = output_matrix(params)[answers].T  # [n_embd, n_classes]
     return {"w": np.ascontiguousarray(w), "b": np.zeros(len(answers), w.dtype)}
 
 
 def save_head(path, head, facts):
-    """Write a head and what there is to tell of it, {name: value} as FACTS has them."""
+    """Write a head and what there is to tell of it, {name: value} as FACTS has them.
+
+    Raises OutputError where that fails.
+    """
     save_state(path, head, facts)
 
 
@@ -50,7 +56,7 @@ def load_head(path, task, n_classes):
 
 
 def are_facts(facts):
-    """Whether a file tells what save_head tells."""
+    """Whether a file tells what FACTS asks for, and nothing else."""
     if not isinstance(facts, dict) or facts.keys() != FACTS.keys():
         return False
     return all(isinstance(facts[name], kind) for name, kind in FACTS.items())

@@ -62,10 +62,13 @@ def metrics(split, labels, logits):
 
 
 def chrf(hypotheses, references):
-    """How many character n-grams (n = 1 to 6) two lists of texts share: 0 to 100.
+    """How many character n-grams (n = 1 to 6) two lists of texts share: from 0 to 100.
 
-    F2 of the mean precision and the mean recall over n; counts are summed over the texts first,
-    white space is left out. Popović 2015, "chrF", eq. 1; equals sacrebleu's CHRF().corpus_score.
+    For each n, counts are summed over all pairs of texts, white space left out: precision is the
+    share of the hypotheses' n-grams that their references have, recall the share of the references'
+    that their hypotheses have. Both are averaged over n, and F2 is made of the means, in which
+    recall counts 4 times as much. Popović 2015, "chrF", eq. 1; equals sacrebleu's
+    CHRF().corpus_score.
     """
     precisions, recalls = [], []
     for n in range(1, CHRF_ORDER + 1):
@@ -73,9 +76,9 @@ def chrf(hypotheses, references):
         for hypothesis, reference in zip(hypotheses, references, strict=True):
             written, wanted = char_ngrams(hypothesis, n), char_ngrams(reference, n)
             matched += (written & wanted).total()
-            n_hypothesis += written.total() if wanted else 0
+            n_hypothesis += written.total() if wanted else 0  # too short a reference: none count
             n_reference += wanted.total()
-        if n_hypothesis and n_reference:
+        if n_hypothesis and n_reference:  # else no text is n characters long
             precisions.append(matched / n_hypothesis)
             recalls.append(matched / n_reference)
     if not sum(precisions):
@@ -86,16 +89,17 @@ def chrf(hypotheses, references):
 
 
 def char_ngrams(text, n):
-    """Every run of n characters, white space left out, and how often it occurs."""
+    """Every run of n characters, white space left out, and how often it occurs: a Counter."""
     text = "".join(text.split())
     return Counter(text[i : i + n] for i in range(len(text) - n + 1))
 
 
 def windows(chunks, n_ctx):
-    """Cut a stream of lists of ids into overlapping windows: yield (window, how many are new).
+    """Cut a stream of lists of ids into overlapping windows: yield (window, n_new).
 
-    A window is n_ctx ids long and starts n_ctx // 2 after the one before, so that every id but the
-    first window's is seen with half a context of history or more.
+    The last n_new ids of a window were in none before. A window is n_ctx ids long, the last one
+    perhaps shorter, and starts n_ctx // 2 after the one before: a new id has half a context of
+    history or more, except in the first window.
     """
     window, n_new = [], 0
     for id in chain.from_iterable(chunks):
@@ -108,11 +112,11 @@ def windows(chunks, n_ctx):
 
 
 def text_loss(model, chunks, special_tokens=False):
-    """Summed loss in nats and number of tokens of a text, given as an iterator of strings.
+    """Summed loss in nats and number of tokens of a text, given as an iterable of strings.
 
-    The first token is scored after <|endoftext|>, which itself is not. With special_tokens,
+    <|endoftext|> stands before the first token and is itself not scored. With special_tokens,
     <|endoftext|> in the text is that token, too, and not the letters. Raises NotFiniteError where
-    the model gives no numbers.
+    the loss is NaN or infinite.
     """
     start = prompt_ids(model, "")
     loss, n_tokens = 0.0, 0
@@ -137,6 +141,6 @@ def perplexity_of(loss, n_tokens):
 def bits_per_byte(loss, n_bytes):
     """What a model needs to write down a text of n_bytes, from its summed loss in nats.
 
-    Other than perplexity, it can be compared between models whose tokens differ.
+    Unlike perplexity, it can be compared between models whose tokens differ.
     """
     return loss / math.log(2) / n_bytes

@@ -29,6 +29,7 @@ class Recipe(NamedTuple):
         return {name: getattr(self, name) for name in names}
 
     def __str__(self):
+        """What the commands print of it."""
         return f"epochs: {self.epochs}, batch size: {self.batch_size}, learning rate: {self.lr:g}"
 
 
@@ -42,15 +43,16 @@ def course_recipe(task, mode):
 
 def fine_tuning_recipe(task, n_embd):
     """For a head with layers, where a tenth of the training set chooses the best epoch."""
-    few = task == "cfimdb"  # 1,700 reviews: about as many steps as SST gets
+    # CFIMDB has 1,700 reviews to train on: so it gets about as many steps as SST
+    is_small = task == "cfimdb"
     return Recipe(
-        epochs=5 if few else 3, batch_size=8 if few else 32, lr=layers_lr(n_embd), warmup=0.1,
-        final=0.0, dropout=0.1, head_dropout=0.1, weight_decay=0.01,
+        epochs=5 if is_small else 3, batch_size=8 if is_small else 32, lr=layers_lr(n_embd),
+        warmup=0.1, final=0.0, dropout=0.1, head_dropout=0.1, weight_decay=0.01,
     )  # fmt: skip
 
 
 def regression_recipe(n):
-    """For a linear head on n frozen features: close to the optimum, which is the only one."""
+    """For a linear head on n examples' frozen features: it comes close to the only optimum."""
     return Recipe(epochs=40, batch_size=max(4, n // 64), lr=2e-2, final=0.0)
 
 

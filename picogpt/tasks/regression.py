@@ -12,9 +12,9 @@ from picogpt.tasks.recipes import regression_recipe
 from picogpt.tools.errors import DataError
 from picogpt.training.fit import fit, print_figures
 
-PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+PENALTIES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)  # of which choose_penalty takes one
 N_WORDS = 5000  # of a bag: the most frequent ones
-WIDEST = 2048  # features whose principal axes are found in a second; a bag of words has more
+WIDEST = 2048  # the principal axes of so many features take a second; a bag of words has more
 
 
 # loss = mean of -log softmax(x w + b)_label + penalty/2 |w|^2. With d = (softmax - 1[label]) / n:
@@ -22,11 +22,12 @@ WIDEST = 2048  # features whose principal axes are found in a second; a bag of w
 def softmax_regression(x, labels, n_classes, penalty, recipe=None, *, seed=0, report=None):
     """The head {w, b} that predicts labels `[n]` from rows x `[n, n_in]`, and fit's history.
 
-    It minimises the mean cross-entropy + penalty/2 |w|^2 by AdamW, whose own decay is 0, along the
-    principal axes of x: turning x leaves |w| and the loss as they are, but AdamW, which has a step
-    size for every weight, goes straight to the optimum where features don't depend on each other.
-    The recipe, where none is given, is regression_recipe. report(head, figures) is called after
-    each epoch.
+    w is `[n_in, n_classes]`, b `[n_classes]`. AdamW, without a decay of its own, minimises the mean
+    cross-entropy + penalty/2 |w|^2. It does so along the principal axes of x: turning x leaves |w|
+    and the loss as they are, but AdamW, which has a step size for every weight, goes straight to
+    the optimum where features don't depend on each other. Rows of more than WIDEST numbers stay as
+    they are. The recipe, where none is given, is regression_recipe. report(head, figures) is called
+    after each epoch.
     """
     recipe = recipe or regression_recipe(len(x))
     shape = x.shape[1], n_classes
@@ -60,7 +61,9 @@ def softmax_regression(x, labels, n_classes, penalty, recipe=None, *, seed=0, re
 def linear_probe(x, labels, n_classes, recipe, seed):
     """Train a linear head on frozen features, {split: `[n, n_embd]`}: (head, history).
 
-    They are standardised on the training set; the head that is given back takes them as they are.
+    `labels` are {split: `[n]`}, of train and dev both. Features are standardised by the training
+    set's means and deviations; the head that is given back takes them as they are. Prints the
+    penalty and, after each epoch, the metrics of both splits.
     """
     mean, std = x["train"].mean(axis=0), x["train"].std(axis=0)
     std[std == 0] = 1
@@ -81,14 +84,17 @@ def linear_probe(x, labels, n_classes, recipe, seed):
 
 
 def validation_mask(n, seed):
-    """A tenth of n training examples, at random, to choose by: a mask `[n]`."""
+    """A tenth of n training examples, at random, to choose by: a mask `[n]`, True for those.
+
+    Raises DataError for fewer than two examples.
+    """
     if n < 2:
         raise DataError("one training example is too few: some are needed to choose by")
     return np.random.default_rng(seed).permutation(n) < max(1, n // 10)
 
 
 def choose_penalty(x, labels, n_classes, seed):
-    """The penalty whose head, trained on the rest, predicts a validation tenth best."""
+    """The one of PENALTIES whose head predicts a validation tenth best: trained on the rest."""
     valid = validation_mask(len(x), seed)
     recipe = regression_recipe(np.count_nonzero(~valid)).with_values(epochs=10)
     losses = []
@@ -102,7 +108,7 @@ def choose_penalty(x, labels, n_classes, seed):
 
 
 def words_of(sentences):
-    """The set of words of a sentence; of two, each with whether it is in both or in one."""
+    """The set of words of a sentence; of two sentences, a set of (word, whether both have it)."""
     first, *second = (set(re.findall(r"\w+|[^\w\s]", text.lower())) for text in sentences)
     if not second:
         return first
@@ -110,7 +116,10 @@ def words_of(sentences):
 
 
 def bag_of_words(train, others):
-    """Which frequent words of `train` stand in each example of both: two arrays `[n, n_words]`."""
+    """Which frequent words of `train` each Example has, in `train` and in `others`.
+
+    Two arrays `[n_examples, n_words]` of 1 and 0, in one byte each.
+    """
     counts = Counter(word for example in train for word in words_of(example.sentences))
     frequent = [word for word, n in counts.most_common(N_WORDS) if n > 1]
     columns = {word: i for i, word in enumerate(frequent)}

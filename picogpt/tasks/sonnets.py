@@ -12,12 +12,12 @@ from picogpt.training.fit import fit
 from picogpt.training.frozen import trained_part
 
 N_LINES = 14
-N_TOKENS = 300  # of a sonnet at most, in GPT-2's tokens or in tiny's
+N_TOKENS = 300  # of a poem at most, its opening included: a sonnet takes fewer
 N_RANDOM = 20  # poems of random lines for each opening, to score no skill by
 
 
 def perplexity(model, poems):
-    """Per token, over all poems, each after <|endoftext|>."""
+    """e to the mean loss in nats of a token of the poems, each read after <|endoftext|>."""
     losses, counts = zip(*(text_loss(model, [poem]) for poem in poems))
     return perplexity_of(sum(losses), sum(counts))
 
@@ -27,7 +27,9 @@ def train_sonnets(
 ):
     """Train, in place, the blocks from `first` on (0: everything) to predict poems: fit's history.
 
-    Each poem stands between two <|endoftext|>, so that the model learns where to stop.
+    `poems` is a list of texts. Each stands between two <|endoftext|>, so that the model learns
+    where to stop, and is cut to the model's n_ctx. report, seed, state_path and n_threads are
+    fit's.
     """
     end = prompt_ids(model, "")
     texts = [end + model.encoder.encode(poem) + end for poem in poems]
@@ -53,7 +55,11 @@ def train_sonnets(
 
 
 def write_on(model, opening, candidates, temperature, top_p, rng):
-    """A sonnet that begins with `opening`: of the candidates the likeliest with fourteen lines."""
+    """A poem that begins with `opening`, of N_LINES lines at most.
+
+    `candidates` poems are sampled. Of those whose number of lines is nearest to N_LINES, the one of
+    the lowest mean loss is taken. rng is a numpy Generator.
+    """
     n_tokens = max(0, min(N_TOKENS, model.config.n_ctx) - len(prompt_ids(model, opening)))
     texts = generate_batch(
         model, [opening] * candidates, n_tokens, temperature=temperature, top_k=0, top_p=top_p,
@@ -70,7 +76,10 @@ def write_on(model, opening, candidates, temperature, top_p, rng):
 
 
 def scores_of_no_skill(openings, truths, lines, rng):
-    """chrF, as chrf_of_poems has it, of the openings alone and with random lines after them."""
+    """What chrf_of_poems gives for the openings alone, and for random `lines` after them.
+
+    The second is the mean over N_RANDOM draws.
+    """
     random = []
     for _ in range(N_RANDOM):
         poems = []
@@ -82,7 +91,7 @@ def scores_of_no_skill(openings, truths, lines, rng):
 
 
 def chrf_of_poems(poems, openings, truths):
-    """chrF of whole poems, and of what follows their openings: two numbers from 0 to 100."""
+    """chrF of whole poems against the truths, and of what follows their openings: each 0 to 100."""
 
     def endings(poems):
         return [

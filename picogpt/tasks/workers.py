@@ -16,9 +16,9 @@ MOST_ON_WINDOWS = 61  # processes that one call of Windows can wait for
 
 
 def processes(n):
-    """An executor of n processes on this machine, whose BLAS threads share its cores out.
+    """An executor of n processes on this machine, each with its share of the cores for BLAS.
 
-    Each ends by itself when this process is gone, however that came. Raises UsageError for more
+    Each ends by itself when this process has ended, in whatever way. Raises UsageError for more
     than Windows can have.
     """
     if os.name == "nt" and n > MOST_ON_WINDOWS:
@@ -28,8 +28,10 @@ def processes(n):
     executor = ProcessPoolExecutor(n, context, start_worker, [all_here])
     n_threads = str(max(1, cores() // n))
     with ctrl_c_ignored(), environment(dict.fromkeys(THREADS, n_threads)):
+        # with every job the executor starts a worker, unless one is free; each waits for all others
+        # before its first job, so none is free before all n have started
         for _ in range(n):
-            executor.submit(int)  # starts a worker; none is free for a second before all are there
+            executor.submit(int)
     return executor
 
 
@@ -75,9 +77,9 @@ def environment(variables):
 
 
 def run_all(executor, f, calls):
-    """Yield (key, f(*args)) for each of calls, {key: args}, in any order.
+    """Yield (key, f(*args)) for each of calls, {key: args}, in the order in which they are done.
 
-    Raises PicoGPTError where a worker fails; what is not yet begun is then taken back.
+    Raises PicoGPTError where a worker fails; calls that have not begun by then are cancelled.
     """
     futures = {}
     try:
