@@ -47,12 +47,15 @@ def resolve_model(name=None, models_dir=None, check=None):
 
     A model asked for by name is found, fetched or refused (find_model says how). Without a name,
     124M is found or fetched; where that fails, tiny takes over and one line on stderr says so.
-    `check(folder)` may refuse a model by its small files, before its weights come.
+    `check(folder)` may refuse a model by its small files, before its weights come. Raises
+    DownloadError where tiny is missing, too, and UsageError for a models_dir that can't be.
     """
     if name is not None:
         return find_model(name, models_dir, check=check)
     try:
         return find_model("124M", models_dir, patience=2, check=check)
+    except UsageError:
+        raise
     except PicoGPTError as error:
         tiny = next(filter(is_complete, TINY_FOLDERS), None)
         if tiny is None:
@@ -96,7 +99,12 @@ def find_model(name, models_dir=None, patience=10, check=None):
 
 
 def models_folder(models_dir=None):
-    """Where models are kept: as given, else weights/ of a checkout, else the user's cache."""
+    """Where models are kept: as given, else weights/ of a checkout, else the user's cache.
+
+    Raises UsageError for an empty name, which would be the current folder.
+    """
+    if models_dir == "":
+        raise UsageError("--models_dir must be a folder, not ''")
     if models_dir is not None:
         return Path(os.path.expanduser(models_dir)).absolute()  # noqa: PTH111
     if (PACKAGE.parent / "setup.cfg").is_file():

@@ -97,6 +97,8 @@ def help_page(command):
             page = re.sub(rf"{its_type}\n +Default: None", rf"\1{kinds[0].__name__}", page)
         elif kinds:
             page = re.sub(its_type, rf"\1one of {', '.join(kinds)}", page)
+        if name.endswith("_"):
+            page = re.sub(rf"\b({name[:-1]})_\b", r"\1", page, flags=re.IGNORECASE)
     page = re.sub(r"=.*\n +Type: bool\n +Default: False", "", page)
     return "\n".join(
         textwrap.fill(line, 100, subsequent_indent=" " * (len(line) - len(line.lstrip())))
@@ -125,7 +127,7 @@ def parse(command, argv):
         elif word.startswith("--"):
             name, text = read_flag(word, words, kinds)
             if name in flags:
-                raise UsageError(f"--{name} is given twice")
+                raise UsageError(f"{flag_of(name)} is given twice")
             flags[name] = text
         else:
             places.append(word)
@@ -145,15 +147,22 @@ def hint_for(places):
     return "see --help"
 
 
+def flag_of(name):
+    """The flag of a parameter: that of and_, which Python doesn't let us call and, is --and."""
+    return f"--{name.removesuffix('_')}"
+
+
 def read_flag(word, words, kinds):
     """The parameter that a flag names, and its text: behind the =, or the next of `words`."""
     said, equals, text = word.partition("=")
     name = said[2:].replace("-", "_")
     if iskeyword(name):
-        name += "_"  # --and is the parameter and_
+        name += "_"
     if name not in kinds:
         near = [kind for kind in kinds if kind.startswith(name)] or get_close_matches(name, kinds)
-        hint = f"did you mean --{near[0]}?" if near else "--help shows the flags that there are"
+        hint = "--help shows the flags that there are"
+        if near:
+            hint = f"did you mean {flag_of(near[0])}?"
         raise UsageError(f"{said} is no flag of this command: {hint}")
     if not equals:
         text = "true" if kinds[name] is bool else next(words, "--")
@@ -168,14 +177,17 @@ def convert(name, text, kind):
         kind = get_args(kind)[0]
     choices = [True, False] if kind is bool else get_args(kind)
     choices = {str(choice).lower(): choice for choice in choices}
-    wanted = {int: "a whole number", float: "a number"}.get(kind, "one of " + ", ".join(choices))
+    wanted = {int: "a whole number", float: "a number", Path: "a path"}
+    wanted = wanted.get(kind, "one of " + ", ".join(choices))
     try:
         value = choices[text.lower()] if choices else kind(text)
         if kind is float and not math.isfinite(value):
             raise ValueError
+        if kind is Path and not text:  # as from a shell's variable that is not set
+            raise ValueError
         return value
     except (KeyError, ValueError):
-        raise UsageError(f"--{name} must be {wanted}, not {text!r}") from None
+        raise UsageError(f"{flag_of(name)} must be {wanted}, not {text!r}") from None
 
 
 @contextmanager

@@ -36,7 +36,10 @@ def find_openblas(numpy_file, function):
 
 
 def openblas_function(library, function):
-    """A function by any of its names: builds put scipy_ before it, or 64_ (wide ints) behind."""
+    """A function by any of its names: builds put scipy_ before it, or 64_ (wide ints) behind.
+
+    None where the library, perhaps another BLAS, has no such function.
+    """
     for prefix in ("scipy_", ""):
         for suffix in ("64_", ""):
             if named := getattr(library, f"{prefix}openblas_{function}{suffix}", None):
@@ -71,8 +74,8 @@ def blas_threads(n):
 @cache
 def threads(process_id):  # noqa: ARG001  a forked process has none of its parent's threads
     """Threads that wait for jobs, as many as there are cores beside the one that asks."""
-    # else glibc gives them memory of their own, which training's threads take over from them: there
-    # it gives every large array back to the system, and a step takes a quarter longer
+    # else glibc gives these threads a heap of their own (an "arena"), which training's threads take
+    # over later: from it large arrays go back to the system, and a step takes a quarter longer
     mallopt(M_ARENA_MAX, 1)
     return ThreadPoolExecutor(max(1, cores() - 1))
 

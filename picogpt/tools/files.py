@@ -1,10 +1,11 @@
 """Files that are there whole or not at all, folders that one run has for itself, and JSON files.
 
-Everything this project writes passes through here. A new file is made in a staging folder
+Models, checkpoints, tables and pictures are written here. A new file is made in a staging folder
 beside the place where it belongs, brought to the disk (fsync) and renamed into place: who looks
 there finds the old file or the new one, also after a power cut. A staging folder is locked while
 its process lives. A killed process leaves it unlocked, and the next one that writes there deletes
-it.
+it. Elsewhere are downloads (checkpoint/download.py), which go on where they were cut off, and a
+run's log (training/log.py), to which lines are added.
 """
 
 import errno
@@ -38,14 +39,21 @@ def locked(folder):
     """Make `folder` where it is missing, and keep it for this process alone.
 
     The system ends the lock with the process, however that ends: nothing is left to clean up. A
-    process may lock again what it has locked. Raises FolderInUseError where another process has it.
+    process may lock again what it has locked. Raises FolderInUseError where another process has it,
+    OutputError where there can't be such a folder.
     """
     folder = Path(os.path.realpath(folder))
     if folder in locked_here:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = try_lock(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = try_lock(folder)
+    except FolderInUseError:
+        raise
+    except OSError as error:
+        said = f"{folder} can't be a folder to write to ({error.strerror}): choose another"
+        raise OutputError(said) from error
     locked_here.add(folder)
     try:
         yield
@@ -134,6 +142,7 @@ def written_beside(path, synced=True):
     path = Path(path)
     target = Path(os.path.realpath(path))
     try:
+        # /dev/stdout is a regular file where a shell's > sends it to one
         renamed = not path.exists() or (path.is_file() and not str(path).startswith("/dev/"))
         with staging_folder(target.parent if renamed else tempfile.gettempdir()) as folder:
             part = folder / target.name
@@ -152,8 +161,13 @@ def written_beside(path, synced=True):
     except (PicoGPTError, BrokenPipeError):
         raise
     except OSError as error:
-        reason = error.strerror or "is the disk full?"  # NumPy only counts what it could write
-        raise OutputError(f"{shown(path)} can't be written ({reason})") from error
+        raise not_written(path, error) from error
+
+
+def not_written(path, error):
+    """The OutputError for a path that can't be written."""
+    reason = error.strerror or "is the disk full?"  # NumPy only counts what it could write
+    return OutputError(f"{shown(path)} can't be written ({reason})")
 
 
 def shown(path):
@@ -203,9 +217,9 @@ def written_together(folder, last, outdated=()):
 
     `last` is the one without which the others are not used, as a model's config.json: the old one
     goes first and the new one comes last, so that a process that is killed in between leaves no
-    mixture that works. Files that are as they were stay untouched. The `outdated` are deleted, if
-    they are there: what other files of the old group would contradict the new. Raises OutputError,
-    and FolderInUseError where another process has locked the folder.
+    mixture that works. Files that are as they were stay untouched. `outdated` names files that are
+    not written here and that would contradict the new ones: those that are there are deleted.
+    Raises OutputError, and FolderInUseError where another process has locked the folder.
     """
     folder = Path(folder)
     try:
@@ -228,8 +242,7 @@ def written_together(folder, last, outdated=()):
     except PicoGPTError:
         raise
     except OSError as error:
-        said = f"{error.filename or folder} can't be written ({error.strerror})"
-        raise OutputError(said) from error
+        raise not_written(error.filename or folder, error) from error
 
 
 def place(part, path):
@@ -248,7 +261,10 @@ def same_file(part, folder):
 
 
 def write_text(path, text):
-    r"""Write a whole text file in UTF-8, with \n at the ends of lines on every system."""
+    r"""Write a whole text file in UTF-8, with \n at the ends of lines on every system.
+
+    Raises OutputError where that fails.
+    """
     with written_beside(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 

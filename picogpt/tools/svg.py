@@ -16,7 +16,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe & Ito: for colou
 
 
 def line_chart(path, series, title, x_label, y_label):
-    """Draw `series`, {name: [(x, y), ...]}, one curve each; nothing is drawn without a point."""
+    """Draw `series`, {name: [(x, y), ...]}, one curve each, to an SVG file.
+
+    Without any point nothing is written. Raises OutputError where the file can't be written.
+    """
     points = [point for curve in series.values() for point in curve]
     if not points:
         return
@@ -99,7 +102,11 @@ def number(x, ticks):
 
 
 def matrix_chart(path, counts, labels, title):
-    """Draw a confusion matrix: counts `[n, n]`, rows the truth, columns what was predicted."""
+    """Draw a confusion matrix to an SVG file: the more often a pair came, the bluer its cell.
+
+    `counts` `[n_classes, n_classes]` has a row for each true class and a column for each predicted
+    one; `labels` are the classes' names. Raises OutputError where the file can't be written.
+    """
     columns = [label.split() for label in labels]  # a word a line: columns are narrow
     n_lines = max(map(len, columns))
     left = MARGIN + max(map(text_width, labels)) + 8

@@ -75,6 +75,15 @@ def test_a_relative_folder_of_models(files, tmp_path, monkeypatch):
     assert picogpt.load(find_model("124M", "."), tmp_path / "none")
 
 
+@pytest.mark.parametrize("name", ["124M", None])
+def test_an_empty_folder_of_models_is_not_the_current_one(tmp_path, monkeypatch, name):
+    """As --models_dir "$MODELS" where the variable is not set."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="^--models_dir must be a folder, not ''$"):
+        resolve_model(name, "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_tiny_is_the_built_in_model_wherever_one_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()

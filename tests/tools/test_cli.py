@@ -104,6 +104,9 @@ def test_flags_become_what_the_annotation_says(argv, expected):
         (["a", "--count", "1", "--count", "2"], "--count is given twice"),
         (["a", "--coumt", "1"], "--coumt is no flag of this command: did you mean --count?"),
         (["a", "--coumt=1"], "--coumt is no flag of this command: did you mean --count?"),
+        (["a", "--and", "--and"], "--and is given twice"),
+        (["a", "--ad"], "--ad is no flag of this command: did you mean --and\\?"),
+        (["a", ""], "--place must be a path, not ''"),
         (["a", "--zzz"], "--zzz is no flag of this command: --help"),
         (["a", "--=1"], "-- is no flag"),
         (["a", "--count"], "--count needs a value"),
@@ -118,7 +121,7 @@ def test_flags_become_what_the_annotation_says(argv, expected):
         (["a", "--rate", "-inf"], "--rate must be a number"),
         (["a", "--rate", "1e999"], "--rate must be a number"),
         (["a", "--task", "mnli"], "--task must be one of sst, quora, not 'mnli'"),
-        (["a", "--and=maybe"], "--and_ must be one of true, false, not 'maybe'"),
+        (["a", "--and=maybe"], "--and must be one of true, false, not 'maybe'"),
         (["a", "--and", "maybe", "b"], "too many positional arguments"),
     ],
     ids=str,
@@ -191,7 +194,7 @@ def test_help_tells_of_every_parameter(word, capsys):
         "--label=LABEL\n        Type: str\n        what to call it.",
         "--top_k=TOP_K\n        Type: int\n        how many.",
         "--task=TASK\n        Type: one of sst, Quora\n        Default: 'sst'\n",
-        "--and_\n        whether more.",
+        "--and\n        whether more.",
         "which.",
     ):
         assert said in output.out

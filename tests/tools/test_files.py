@@ -259,6 +259,21 @@ def test_a_file_of_a_group_that_cant_be_written_is_told_by_its_own_place(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_stands_in_a_groups_way_is_told_by_its_own_place(tmp_path):
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OutputError, match="can't be written") as caught:
+        group(tmp_path, "new")
+    assert str(caught.value).startswith(f"{tmp_path / 'b'} ")
+
+
+def test_a_path_that_can_be_no_folder_is_one_sentence(tmp_path):
+    write_text(tmp_path / "file", "text")
+    for path in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(OutputError, match="can't be a folder") as caught, locked(path):
+            pass
+        assert str(path) in str(caught.value) and "Errno" not in str(caught.value)
+
+
 def test_one_changed_file_of_a_group_is_one_rename(tmp_path):
     group(tmp_path, "old")
     before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
