@@ -166,7 +166,8 @@ def block_backward(
     dh = few_rows(act_backward, dh, activations["c_fc"])
     da, grads["mlp"]["c_fc"] = dense_backward(dh, activations["ln_2"], mlp["c_fc"])
     dx, grads["ln_2"] = norm_backward(da, activations["x_mid"], ln_2, eps)
-    dy = dy + dx  # from here on the gradient of x_mid
+    # from here on the gradient of x_mid
+    dy = dy + dx
 
     # attention: x_mid = x + c_proj(attention of each head(c_attn(ln_1(x))))
     dattn = drop(dy, activations["attn_dropped"])

@@ -190,6 +190,15 @@ def test_learning_and_the_lecture_by_a_button(visit):
     expect(page.locator("#s-cross")).to_have_count(0)
 
 
+def test_learning_takes_what_has_been_typed_and_not_sent_yet(visit):
+    page = visit()
+    page.locator("#text").fill("A new one")
+    page.locator("#learn").click()
+    expect(page.locator("#s-learn-more")).to_be_visible()
+    assert shown(page) == "A new one"
+    assert query(page) == {"text": "A new one", "learn": "1"}
+
+
 @pytest.mark.parametrize("text, said", [
     ("", "Type a sentence"), ("   ", "Type a sentence"), ("mouse " * 100, "a page holds 128"),
     ("mouse " * 20_000, "far more than a page holds"),

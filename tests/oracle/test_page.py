@@ -16,6 +16,7 @@ from oracles import CHROMIUM, oracle
 import picogpt
 from picogpt.explain import explain
 from picogpt.generation import distribution
+from picogpt.kernels import softmax
 from picogpt.teaching.page import explain_request
 from picogpt.teaching.record import head_effects, predictions
 from picogpt.teaching.request import Request
@@ -295,6 +296,20 @@ def test_the_language_changes_while_blocks_play(visit):
     assert page.locator("#play").inner_text() == "❚❚"
 
 
+def test_blocks_that_play_stop_at_the_last_wherever_the_reader_has_gone_meanwhile(visit, model):
+    page = visit("one")
+    page.evaluate("window.setInterval = (step) => { window.tick = step; return 7; }")
+    page.locator("#play").click()
+    last = model.config.n_layer - 1
+    page.evaluate("n => { state.block = n; update(); }", last)
+    page.evaluate("tick()")
+    assert page.locator("#block-out").inner_text() == str(last)
+    assert page.locator("#play").get_attribute("aria-pressed") == "false"
+    page.locator("#play").click()
+    page.locator("#block").fill(str(last))  # who takes the slider stops it
+    assert page.locator("#play").get_attribute("aria-pressed") == "false"
+
+
 def test_a_word_of_other_tokens_is_not_said_to_start_as_one_row(visit, model, pages):
     page = explain("a Tiny mouse", "the tinY mouse", model=model)
     (pages / "other.html").write_text(page.html, encoding="utf-8")
@@ -409,7 +424,9 @@ def test_it_opens_on_the_head_with_most_to_tell(visit, model):
     assert page.locator("#head-out").inner_text() == str(head)
     reading = page.locator('[data-reading="0"]').inner_text()
     assert f"Block {block}, head {head}" in reading
-    check([re.search(r"owes ([\d.]+) to", reading)[1]], [effects.max()])
+    p = softmax(picogpt.logits(model, ids, last_only=True)[0])[best]
+    without, now = re.search(r"with ([\d.]+) % without .* of ([\d.]+) %", reading).groups()
+    check([without, now], [100 * p * np.exp(-effects.max()), 100 * p])
 
 
 def test_the_last_tokens_own_weight_is_not_cut_off(visit):

@@ -11,8 +11,8 @@ const LEARNING_STEPS = [
     shape: () => `[${lessons().ids.length - 1}]`,
     goes: ["logits, ids", "loss"],
     source: [[src("backprop", "softmax_cross_entropy_in_place", "at_target =", 4)]],
-    text: () => say("Training shows the model the sentence and asks for every next token at once. The loss of a place is −log p(true next token); their mean is what one step of learning tries to lower. The last column is the loss after that one step.",
-      "학습에서는 모델에 문장을 주고 모든 자리의 다음 토큰을 한꺼번에 묻습니다. 한 자리의 손실은 −log p(실제 다음 토큰)이고, 학습 한 단계는 그 평균을 낮추려 합니다. 마지막 열은 그 한 단계 뒤의 손실입니다."),
+    text: () => say("Training shows the model the sentence and asks for every next token at once. The loss of a place is −log p(true next token); their mean is what one step of learning tries to lower. The last column is the loss after that one step; a place may get worse while the mean falls. A copy of the model learns, with no head silenced: what the page shows elsewhere stays.",
+      "학습에서는 모델에 문장을 주고 모든 자리의 다음 토큰을 한꺼번에 묻습니다. 한 자리의 손실은 −log p(실제 다음 토큰)이고, 학습 한 단계는 그 평균을 낮추려 합니다. 마지막 열은 그 한 단계 뒤의 손실입니다. 평균이 낮아져도 어떤 자리는 나빠질 수 있습니다. 학습하는 것은 헤드를 끄지 않은 모델의 복사본이므로, 페이지의 다른 곳은 그대로입니다."),
     fill: learnedTable,
   },
   {

@@ -5,7 +5,7 @@ function pickToken(t, i) { state.tokens[t] = i; update(); }
 function picker() {
   const range = (name, label, n) => el("div", { class: `pick ${name}` }, el("label", { for: name }, label),
     name === "block" ? el("button", { id: "play", "aria-pressed": String(Boolean(playing)), "aria-label": say("play through the blocks", "블록을 차례로 재생"), onclick: play }, playing ? "❚❚" : "▶") : null,
-    el("input", { type: "range", id: name, min: 0, max: Math.max(n - 1, 0), value: state[name], disabled: n < 2, oninput: (e) => { state[name] = +e.target.value; update(); } }),
+    el("input", { type: "range", id: name, min: 0, max: Math.max(n - 1, 0), value: state[name], disabled: n < 2, oninput: (e) => { if (playing) play(); state[name] = +e.target.value; update(); } }),
     el("output", { id: name + "-out", for: name }));
   return el("div", { class: "picker", role: "region", "aria-label": say("block, head and token", "블록, 헤드, 토큰") }, el("div", { class: "wrap" },
     range("block", say("block", "블록"), config.n_layer), range("head", say("head", "헤드"), config.n_head),
@@ -18,8 +18,9 @@ let playing = null;
 function play() {  // the only thing that moves by itself, and only when asked
   if (playing) { clearInterval(playing); playing = null; }
   else {
-    if (state.block >= config.n_layer - 1) state.block = -1;
-    const step = () => { state.block++; if (state.block >= config.n_layer - 1) play(); update(); };
+    const last = config.n_layer - 1;
+    if (state.block >= last) state.block = -1;
+    const step = () => { state.block = Math.min(state.block + 1, last); if (state.block === last) play(); update(); };
     playing = setInterval(step, 1200);
     step();
   }
@@ -50,8 +51,8 @@ function header() {
     DATA.error ? el("p", { class: "caution", role: "alert", id: "refused" }, say(...DATA.error)) : null,
     texts.map(sentence),
     texts.length ? el("p", { class: "lead", id: "model" }, say(
-      `Every number on this page comes from one real forward pass of the model ${DATA.name}: ${config.n_layer} blocks of ${config.n_head} heads, vectors of ${config.n_embd} components, ${count(vocab.length)} tokens. Counting starts at 0, as in the code. Orange is positive, blue negative.` + (DATA.lecture ? "" : " The page opens on the head that the prediction depends on most."),
-      `이 페이지의 모든 수는 모델 ${DATA.name}의 실제 순전파 한 번에서 나왔습니다. 블록 ${config.n_layer}개, 블록마다 헤드 ${config.n_head}개, 벡터의 성분 ${config.n_embd}개, 토큰 ${count(vocab.length)}개. 코드처럼 0부터 셉니다. 주황은 양수, 파랑은 음수입니다.` + (DATA.lecture ? "" : " 처음에는 예측에 가장 큰 영향을 주는 헤드를 보여 줍니다."))) : null,
+      `Every number on this page comes from one real forward pass of the model ${DATA.name}: ${config.n_layer} blocks of ${config.n_head} heads, vectors of ${config.n_embd} components, ${count(vocab.length)} tokens. Counting starts at 0, as in the code. In vectors and scores orange is positive and blue negative; weights, losses and norms are the darker the larger.` + (DATA.lecture ? "" : " The page opens on the head to which, by an estimate, the prediction owes most."),
+      `이 페이지의 모든 수는 모델 ${DATA.name}의 실제 순전파 한 번에서 나왔습니다. 블록 ${config.n_layer}개, 블록마다 헤드 ${config.n_head}개, 벡터의 성분 ${config.n_embd}개, 토큰 ${count(vocab.length)}개. 코드처럼 0부터 셉니다. 벡터와 점수에서 주황은 양수, 파랑은 음수이고, 가중치·손실·노름은 클수록 진합니다.` + (DATA.lecture ? "" : " 처음에는 예측에 가장 크게 기여한다고 어림되는 헤드를 보여 줍니다."))) : null,
     texts.some((_, t) => mostlyBytes(t)) ? el("p", { class: "caution", id: "bytes" }, say(
       "Most tokens here are only parts of a letter: the model's tokens were learned from text with little of this writing, and so were its weights. The steps are the same; what it predicts means little.",
       "여기서는 토큰 대부분이 한 글자도 되지 않는 바이트 조각입니다. 이 모델은 토큰과 가중치를 학습할 때 이런 글을 거의 보지 못했습니다. 계산 과정은 같지만 예측에는 의미가 거의 없습니다.")) : null,

@@ -19,7 +19,8 @@ let underway = null, waiting = null;  // one question at a time; of those that c
 async function ask(address, options = {}) {
   if (underway) { waiting = [address, options]; return; }
   underway = address;
-  announce(say("The model is computing …", "모델이 계산하는 중 …"));
+  announce(address.includes("learn=1") ? say("The model learns: twenty-one steps, which take some seconds …", "모델이 학습하는 중입니다. 스물한 단계라 몇 초 걸립니다 …")
+    : say("The model is computing …", "모델이 계산하는 중 …"));
   document.body.setAttribute("aria-busy", "true");
   let data;
   try {
@@ -38,6 +39,7 @@ async function ask(address, options = {}) {
 }
 
 function receive(data, opens) {
+  if (playing) play();  // to a stop: another model's answer may have other blocks
   announce("");
   if (data.error && texts.length) { announce(say(...data.error), true); return; }  // what is there stays
   const old = { ids: texts.map(({ ids }) => ids.length), ...state }, focused = document.activeElement?.id;
@@ -75,15 +77,18 @@ live = {
   form() {  // a plain form: without scripts' help it would go to the same address
     const { texts: [text, second], lecture } = asked();
     const shown = lecture ? texts.map((one) => one.text) : [text, second];
+    const typed = () => ({ texts: [$("text").value, $("and").value].filter((one, t) => !t || one.trim()), appended: [[], []], silenced: [], patched: [], lecture: false });
+    const isNew = () => $("text").value !== (shown[0] || "") || $("and").value !== (shown[1] || "");
+    const learn = () => isNew() ? change({ ...typed(), learn: true }, { opens: true, shows: "learn-loss" }) : change({ learn: !DATA.learning }, { shows: "learn-loss" });
     return el("form", { id: "ask", action: "/", method: "get", onsubmit: (event) => {
       event.preventDefault();
-      change({ texts: [$("text").value, $("and").value].filter((one, t) => !t || one.trim()), appended: [[], []], silenced: [], patched: [], learn: false, lecture: false }, { opens: true });
+      change({ ...typed(), learn: false }, { opens: true });
     } },
     el("label", { for: "text" }, say("sentence", "문장")), el("input", { id: "text", name: "text", type: "text", value: shown[0] || "", autocomplete: "off", spellcheck: "false" }),
     el("button", { id: "send" }, say("Show", "보기")),
     el("label", { for: "and" }, say("and, beside it", "나란히 볼 문장")), el("input", { id: "and", name: "and", type: "text", value: shown[1] || "", placeholder: say("(a second one, if you like)", "(원하면 두 번째 문장을 입력하세요)"), autocomplete: "off", spellcheck: "false" }),
     el("span", { class: "doing" },
-      texts.length ? el("button", { id: "learn", type: "button", "aria-pressed": String(Boolean(DATA.learning)), onclick: () => change({ learn: !DATA.learning }, { shows: "learn-loss" }) }, say("One step of learning", "학습 한 단계")) : null,
+      texts.length ? el("button", { id: "learn", type: "button", "aria-pressed": String(Boolean(DATA.learning)), onclick: learn }, say("One step of learning", "학습 한 단계")) : null,
       el("button", { id: "lecture", type: "button", "aria-pressed": String(Boolean(DATA.lecture)), onclick: () => DATA.lecture ? ask("?text=" + encodeURIComponent(texts[0].text), { opens: true })
         : ask("?lecture=1", { opens: true }) }, say("The lecture's example", "강의 예제"))),
     el("p", { id: "answer", class: "whose", "aria-live": "polite" }));
@@ -93,9 +98,10 @@ live = {
     return el("button", { class: "tok append", id: name, onclick: put, title: say("put it at the end of the sentence", "문장 끝에 추가") }, label || visible(id));
   },
   silenceButton(block, head, t, long = false) {
-    const on = isSilenced(block, head), name = long ? say(` block ${block}, head ${head}`, ` 블록 ${block}, 헤드 ${head}`) : "";
+    const on = isSilenced(block, head), where = long ? say(` block ${block}, head ${head}`, `블록 ${block}, 헤드 ${head} `) : "";
+    const name = on ? say(`Restore${where}`, `${where}되살리기`) : say(`Silence${where}`, `${where}끄기`);
     return el("button", { class: "silence", id: `silence-${long ? "way" : "joined"}-${t}-${long ? "" : head}`, "aria-pressed": String(on), onclick: () => toggleSilence(block, head),
-      "aria-label": say(`silence block ${block}, head ${head}`, `블록 ${block}, 헤드 ${head} 끄기`) }, say("Silence", "끄기") + name);
+      "aria-label": say(`silence block ${block}, head ${head}`, `블록 ${block}, 헤드 ${head} 끄기`) }, name);
   },
   changesLine() {  // under the picks: what is changed, what became of the prediction
     const { silenced, patched, appended } = asked();
@@ -124,8 +130,9 @@ STEPS.splice(STEPS.findIndex((step) => step.id === "next") + 1, 0, {
 
 function changePlace(t) {
   const { block, head, tokens } = state, after = ranked(texts[t].logits), was = texts[t].before && ranked(texts[t].before);
+  const top = Math.max(...[was, after].filter(Boolean).map((which) => softmaxInOrder(which, 1)[0]));  // one length for both
   const list = (which, name) => {
-    const p = softmaxInOrder(which, 1), top = p[0];
+    const p = softmaxInOrder(which, 1);
     return el("div", { class: "column" }, el("p", { class: "whose" }, name), el("ol", { class: "bars", style: "--name: 5.5rem", "data-change": `${t}-${which === was ? "before" : "after"}` },
       [...which[1].subarray(0, 8)].map((id, i) => bar(visible(id), p[i] / top, percent(p[i])))));
   };

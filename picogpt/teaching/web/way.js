@@ -89,10 +89,16 @@ function wayOf(t) {
 }
 
 function headReading(t, i) {  // what the picked head does for the picked token, in a sentence
-  const [[j, w]] = heaviest(t, i, 1), effect = effectOf(t, state.block, state.head), best = unchangedBest(t);
+  const { block, head } = state, [[j, w]] = heaviest(t, i, 1), [best, p] = unchangedBest(t);
+  const without = percent(Math.min(1, p * Math.exp(-effectOf(t, block, head))));
+  const estimate = say(`By an estimate from the gradient, “${best}” would come next with ${without} without this head, instead of ${percent(p)}.`,
+    `그래디언트로 어림하면, 다음에 “${best}”가 올 확률은 이 헤드가 없을 때 ${percent(p)}에서 ${without}로 바뀝니다.`);
   return [el("p", { class: "reading", "aria-live": "polite", "data-reading": t }, say(
-    `Block ${state.block}, head ${state.head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). By an estimate from the gradient, log p of “${best}” owes ${format(effect)} to this head: silence it to see what is left without it.`,
-    `블록 ${state.block}, 헤드 ${state.head}: ${tokenAt(t, i)} 토큰은 ${tokenAt(t, j)} 토큰을 가장 많이 봅니다(${format(w)}). 그래디언트로 어림하면 “${best}”의 log p에서 이 헤드의 몫은 ${format(effect)}입니다. 헤드를 꺼서 실제로 얼마나 달라지는지 확인해 보세요.`)),
-    el("p", {}, jump("weights", { class: "go" }, say("See its weights large ↓", "가중치 크게 보기 ↓")), " ", live && live.silenceButton(state.block, state.head, t, true))];
+    `Block ${block}, head ${head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). ${estimate} Silence it to see what becomes of it.`,
+    `블록 ${block}, 헤드 ${head}: ${tokenAt(t, i)} 토큰은 ${tokenAt(t, j)} 토큰을 가장 많이 봅니다(${format(w)}). ${estimate} 헤드를 꺼서 실제로 얼마나 달라지는지 확인해 보세요.`)),
+    el("p", {}, jump("weights", { class: "go" }, say("See its weights large ↓", "가중치 크게 보기 ↓")), " ", live && live.silenceButton(block, head, t, true))];
 }
-const unchangedBest = (t) => visible(ranked(texts[t].before || texts[t].logits)[1][0]);  // what an unchanged model puts first
+function unchangedBest(t) {  // what an unchanged model puts first, and how likely
+  const order = ranked(texts[t].before || texts[t].logits);
+  return [visible(order[1][0]), softmaxInOrder(order, 1)[0]];
+}
