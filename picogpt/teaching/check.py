@@ -108,7 +108,7 @@ def known_by_output(found, call):
 
 
 def describe(name, found, calls, i, lang):
-    """Lines that say which call failed and, for each output, what is wrong first."""
+    """Lines that say which call failed and, of the first outputs that are wrong, how they are."""
     call = calls[i]
     said = [f"{argument} {shown(value)}" for argument, value in call.given.items()]
     said += [f"{option}={shown(value)}" for option, value in call.options.items()]
@@ -126,6 +126,7 @@ def describe(name, found, calls, i, lang):
             lines.append(difference(label, found[path], wanted, lang))
     extra = found.keys() - call.right.keys()
     lines += [say(lang, "unasked", label_of(name, path, lang)) for path in sorted(extra)]
+    # a tree of gradients has many outputs: the first few lines are enough to begin with
     return lines[:8] + ([say(lang, "right", ", ".join(right))] if right else [])
 
 
@@ -151,7 +152,7 @@ def number(value):
 
 
 def shown(value):
-    """An argument in a few signs: its shape, itself if it is short, or what it is."""
+    """An argument in a few characters: its shape, itself if it is short, or its type."""
     if isinstance(value, np.ndarray):
         return str(list(value.shape)).replace(", ", "x") if value.ndim else number(value)
     if isinstance(value, dict):

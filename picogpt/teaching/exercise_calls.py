@@ -208,10 +208,6 @@ def for_gradients():
     dropped = (r(N_HEAD, N, N) > -0.5) / 0.7
     attended = {"dy": dheads, "q": q, "k": k, "v": v, "weights": weights}
     block = a_block(r) | {"n_head": N_HEAD}
-
-    def back(**options):
-        return block_call(x, dy, block, options)
-
     return {
         "gelu_backward": [Call({"dy": dy, "x": x})],
         "softmax_backward": [
@@ -233,14 +229,23 @@ def for_gradients():
             Call(attended, {"scale": 0.3}),
             Call(attended, {"dropped": dropped}),
         ],
-        "block_backward": [
-            back(),
-            back(lengths=[1, 3]),
-            back(scale=0.3, eps=0.5),
-            back(act_backward=cos_backward),
-            dropped_block(back(), r),
-        ],
+        "block_backward": block_calls(x, dy, block, r),
     }
+
+
+def block_calls(x, dy, block, r):
+    """Calls of block_backward: plain, with its options, and with dropout."""
+
+    def back(**options):
+        return block_call(x, dy, block, options)
+
+    return [
+        back(),
+        back(lengths=[1, 3]),
+        back(scale=0.3, eps=0.5),
+        back(act_backward=cos_backward),
+        dropped_block(back(), r),
+    ]
 
 
 def block_call(x, dy, block, options):

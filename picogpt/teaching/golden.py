@@ -43,8 +43,10 @@ def golden(module, name, usual, lang="en", pairs=True):
         mistakes = {}
         for hint, functions in wrongs.items():
             found = [outcome(function, given, options) for function in functions]
-            shows = [not takes_no(options, one) and not same(one, right) for one in found]
-            mistakes[hint] = [fingerprints(one) if s else None for one, s in zip(found, shows)]
+            shown = [not takes_no(options, one) and not same(one, right) for one in found]
+            mistakes[hint] = [
+                fingerprints(one) if is_shown else None for one, is_shown in zip(found, shown)
+            ]
         calls.append(GoldenCall(given, options, right, mistakes))
     return calls
 
@@ -193,11 +195,14 @@ def fingerprints(found):
 
 
 def fingerprint(array):
-    """[shape, weighted sum of the numbers, of their sizes, of what is no number] of an array."""
+    """[shape, weighted sum of the numbers, sum of their sizes, weighted sum of what isn't finite].
+
+    Of an array of text: [shape, its first line].
+    """
     if array.dtype.kind not in "biuf":
         return [list(array.shape), str(array).partition("\n")[0]]  # an error's place may differ
     flat = hide(array).ravel()
-    weights = np.sin(1 + np.arange(flat.size))  # some order-dependent weights
+    weights = np.sin(1 + np.arange(flat.size))  # no two alike, so that the order counts
     finite = np.where(np.isfinite(flat), flat, 0.0)
     odd = np.where(np.isnan(flat), 3.0, np.sign(flat)) * ~np.isfinite(flat)
     return [list(array.shape), weights @ finite, np.abs(finite).sum(), weights @ odd]

@@ -22,7 +22,7 @@ def save_golden(path, calls, lang):
 
 
 def load_golden(path):
-    """The calls in a file that `save_golden` wrote, and the language of their hints."""
+    """The GoldenCalls in a file that `save_golden` wrote, and the language of their hints."""
     values = json.loads(path.read_text(encoding="utf-8"))
     return [GoldenCall(*from_json(call)) for call in values["calls"]], values["lang"]
 
@@ -40,7 +40,11 @@ def check_golden(function, numbers=NUMBERS):
 
 
 def to_json(value):
-    """What JSON can hold: arrays, tuples, functions and keys that are no text get a name."""
+    """A value as JSON can hold it.
+
+    What JSON has no form for becomes a dict whose only key, or keys, say what it was: an array, a
+    tuple, a function, a Config, or a dict with keys that are no text.
+    """
     if isinstance(value, np.ndarray):
         dtype = "O" if value.dtype.kind in "UO" else value.dtype.str
         return {"array": value.tolist(), "dtype": dtype}

@@ -17,7 +17,8 @@ def induction(model, n_tokens=50, n_sequences=4, seed=0):
 
     A dict: "previous" and "induction" `[n_layer, n_head]`, the mean attention weight on the token
     before, and on the one behind the first copy; "first" and "second", the mean loss in nats a
-    token of the two copies. The ids are random, from the upper half of the vocabulary.
+    token of the two copies. The ids are random, from the upper half of the vocabulary: tokens there
+    are words or parts of words, not single bytes. The last, GPT-2's <|endoftext|>, is left out.
     """
     rng = np.random.default_rng(seed)
     n_vocab = model.config.n_vocab

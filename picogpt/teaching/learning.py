@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from picogpt import kernels, optim
 from picogpt.model import loss_and_gradients
+from picogpt.optim import global_norm
 from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_map
 
@@ -21,9 +22,10 @@ PARTS = ["ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"]
 def learn(model, ids, other_ids):
     """What N_STEPS steps on one sentence do to it, and to another one, as JSON's dicts and lists.
 
-    ids and other_ids: lists of at least two token ids.
+    ids and other_ids: lists of at least two token ids. Only the first is trained on. The first step
+    is told in full: gradients, and what AdamW makes of a few weights. Losses are in nats a token.
     """
-    params = tree_map(np.copy, model.params)  # with their own order in memory, as training has them
+    params = tree_map(np.copy, model.params)  # the model itself stays as it is
     model = model._replace(params=params)
     state, decays = optim.new_state(params), optim.decay_mask(params)
     losses = [token_losses(model, ids)]
@@ -58,27 +60,23 @@ def token_losses(model, ids):
     return log_total - logits[np.arange(len(ids) - 1), ids[1:]]
 
 
-def norm_of(part):
-    """The norm of all numbers of a part, {name: array} or an array, as one long vector."""
-    return optim.global_norm(part)
-
-
 def gradient_norms(grads):
-    """The gradient's norm for each part of each block, and for what stands around the blocks."""
+    """The gradient's norm for each of PARTS of each block, for what stands around, and for all."""
     blocks = []
     for block in grads["blocks"]:
         parts = {**block, **{f"attn.{k}": part for k, part in block["attn"].items()},
                  **{f"mlp.{k}": part for k, part in block["mlp"].items()}}  # fmt: skip
-        blocks.append([norm_of(parts[name]) for name in PARTS])
-    ends = {name: norm_of(part) for name, part in grads.items() if name != "blocks"}
-    return {"parts": PARTS, "blocks": blocks, "ends": ends, "all": norm_of(grads)}
+        blocks.append([global_norm(parts[name]) for name in PARTS])
+    ends = {name: global_norm(part) for name, part in grads.items() if name != "blocks"}
+    return {"parts": PARTS, "blocks": blocks, "ends": ends, "all": global_norm(grads)}
 
 
 def choose_weights(model, ids, grads):
-    """Weights of c_attn to look at, where the largest gradient is: the first is followed by hand.
+    """Five weights to look at, of the c_attn with the largest gradient; the page follows the first.
 
-    Gives the block, [row, column] of each, their values and gradients, and the first one's
-    gradient once more, by finite differences.
+    It has that largest gradient, the others smaller and smaller ones. A dict: the block, [row,
+    column] of each weight, their values and gradients, and the first one's gradient once more, by
+    finite differences.
     """
     matrices = [block["attn"]["c_attn"]["w"] for block in grads["blocks"]]
     block = int(np.argmax([np.abs(dw).max() for dw in matrices]))
@@ -97,7 +95,7 @@ def choose_weights(model, ids, grads):
 
 
 def finite_difference(model, ids, block, row, column, h=1e-3):
-    """(loss(w + h) - loss(w - h)) / 2h for one weight of c_attn, and the two losses.
+    """(loss(w + h) - loss(w - h)) / 2h for one weight of c_attn, and the two losses: a dict.
 
     That matrix is float64 here, and with it all that comes after it: in float32 the difference of
     two losses so close would be rounding.

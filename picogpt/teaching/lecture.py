@@ -19,7 +19,7 @@ WORD, TELLING = "mouse", ("wireless", "tiny")  # what tells which mouse it is
 
 
 def places_of(encoder, ids, word):
-    """The indices of the tokens that write `word` where it first comes."""
+    """The indices of the tokens that write `word` where it first comes; ids are of a whole text."""
     text = encoder.decode(ids)
     ends = np.cumsum([len(encoder.decode_bytes([id])) for id in ids])  # of each token, in bytes
     found = re.search(rf"\b{word}\b", text)
@@ -28,7 +28,10 @@ def places_of(encoder, ids, word):
 
 
 def lecture_places(encoder, ids):
-    """For each sentence: where `mouse` ends, and the places of the word that tells which it is."""
+    """For each sentence: the place of `mouse`, and the places of the word that tells which it is.
+
+    A place is the index of a token; `mouse` has that of its last, which has seen the others.
+    """
     return [
         {"word": places_of(encoder, part, WORD)[-1], "telling": places_of(encoder, part, telling)}
         for part, telling in zip(ids, TELLING)
@@ -36,7 +39,10 @@ def lecture_places(encoder, ids):
 
 
 def lecture_head(model, places, activations):
-    """(block, head) in which `mouse` looks most at `wireless` and `tiny`, and the mean weight."""
+    """[block, head] in which `mouse` looks most at `wireless` and `tiny`, and how much.
+
+    That is the weight on the word's tokens together, the mean of both sentences, from 0 to 1.
+    """
     config = model.config
     total = 0.0
     for place, arrays in zip(places, activations):

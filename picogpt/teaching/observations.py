@@ -170,9 +170,9 @@ def constant(array, axis=None):
 
 
 def constant_lines(array):
-    """What of a matrix is constant, each by itself: "row" or "column"; None where neither is.
+    """"row" where each row of a matrix is constant by itself, else "column", else None.
 
-    In a line of two numbers that would tell nothing.
+    Rows or columns of two numbers are not looked at: that they are alike would tell nothing.
     """
     if array.ndim >= 2 and array.shape[-1] > 2 and constant(array, axis=-1):
         return "row"

@@ -13,7 +13,7 @@ from picogpt import kernels, reference
 
 
 def by_reference(name, arguments):
-    """Call reference.py's function in the place of a kernel; `arguments` are the kernel's own.
+    """Call reference.py's function in the place of a kernel; `arguments` are the kernel's, by name.
 
     Raises NotImplementedError for what the lecture's functions can't do: batches, caches, int8.
     """

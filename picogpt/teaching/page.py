@@ -27,9 +27,10 @@ from picogpt.tools.errors import CheckpointError
 
 OTHER_SENTENCE = SENTENCES[0]  # what one step of learning is tried on where there is one text
 WEB = Path(__file__).parent / "web"
+# web/*.js, in the order in which one needs the other
 SCRIPTS = ["numbers", "parts", "formulas", "attention", "way", "next_token", "learning", "steps",
-           "page"]  # in this order  # fmt: skip
-# how the scripts ask for lines of the source
+           "page"]  # fmt: skip
+# how the scripts ask for lines of the source: module, function, beginning of the first line, lines
 SOURCE = r'src\("([\w.]+)", "(\w+)", "([^"]+)", (\d)\)'
 
 
@@ -45,10 +46,12 @@ class Explanation:
 
 
 def explain(text, and_=None, model=None, *, learn=False):
-    """What a model makes of a text, step by step; `and_` is a second text beside it.
+    """What a model makes of a text, step by step: an Explanation, which notebooks show.
 
-    model is a `Model`, or whatever `load` takes; `learn` adds one step of learning. Raises
-    TextError for texts that are too long.
+    `and_` is a second text beside it; model is a `Model`, or whatever `load` takes; `learn` adds
+    one step of learning, and what twenty do. Raises TextError for texts that are too long,
+    UsageError for learning with int8 weights, CheckpointError where the model computes NaN or
+    infinity, and what `load` raises.
     """
     if not isinstance(model, Model):
         model = load(model, needs_text=True)
@@ -175,9 +178,10 @@ def policy():
 
 
 def source(module, function, start, n):
-    """n lines of a function from the one that begins with `start`, and where they stand.
+    """[where, lines]: n lines of a function, from the first that begins with `start`.
 
-    Where none does, as in a student's own kernels, all that comes after the docstring.
+    Where no line does, as in a student's own kernels, they are all that comes after the docstring.
+    `where` is the file and the number of the first line.
     """
     code, first = getsourcelines(getattr(import_module(f"picogpt.{module}"), function))
     own = ast.parse("".join(code)).body[0]

@@ -16,11 +16,15 @@ SIGNS = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 N_SHOWN = 16  # components of a vector that are shown
 VECTORS = ["x", "ln_1", "q", "k", "v", "heads", "joined", "attn", "x_mid", "ln_2", "c_fc", "act",
            "mlp", "y"]  # fmt: skip
-BACKWARD = ["x", "q", "k", "v", "weights", "joined", "x_mid", "c_fc"]  # what the way back reads
+# of a block's activations, what the way back through it reads
+BACKWARD = ["x", "q", "k", "v", "weights", "joined", "x_mid", "c_fc"]
 
 
 def pack(x, n_signs):
-    """Numbers of any shape as whole steps above the lowest, in base 64: [signs, lowest, step]."""
+    """Numbers of any shape as whole steps above the lowest, in base 64: [signs, lowest, step].
+
+    Each has n_signs signs: 64^n_signs different numbers can be told apart.
+    """
     low = x.min()
     step = (x.max() - low) / (64**n_signs - 1) or 1
     steps = np.rint((x.reshape(-1, 1) - low) / step).astype(int)
@@ -56,7 +60,8 @@ def record(model, text, ids, activations):
 def predictions(logits, ids):
     """How each true next token was foretold: for all tokens but the last, a row.
 
-    A row is the true token's probability, its rank, the likeliest token and that one's probability.
+    logits are `[n_tokens, n_vocab]`, ids `[n_tokens]`. A row is the true token's probability, its
+    rank (1 is the likeliest), the likeliest token and that one's probability.
     """
     p = softmax(logits[:-1].astype(np.float64))  # [n_tokens - 1, n_vocab]
     rows = []
@@ -78,11 +83,11 @@ def head_effects(model, activations, best):
     config, params = model.config, model.params
     dlogits = softmax(activations["logits"][-1])  # [n_vocab]
     dlogits[best] -= 1
-    dx = np.zeros_like(activations["ln_f"])  # [n_tokens, n_embd]
-    dx[-1] = dlogits @ output_matrix(params)
+    dln_f = np.zeros_like(activations["ln_f"])  # [n_tokens, n_embd]
+    dln_f[-1] = dlogits @ output_matrix(params)
     eps = config.layer_norm_epsilon
     last = f"blocks.{config.n_layer - 1}.y"
-    dy, _, _ = layer_norm_backward(dx, activations[last], params["ln_f"]["g"], eps)
+    dy, _, _ = layer_norm_backward(dln_f, activations[last], params["ln_f"]["g"], eps)
     effects = []
     for i in reversed(range(config.n_layer)):
         of_block = {name: activations[f"blocks.{i}.{name}"] for name in BACKWARD}
@@ -98,7 +103,8 @@ def back_through_block(dy, activations, block, config, scale):
 
     `gradients.block_backward` less the gradients of the weights.
     """
-    eps, mlp, attn = config.layer_norm_epsilon, *map(dequantize_tree, (block["mlp"], block["attn"]))
+    eps = config.layer_norm_epsilon
+    mlp, attn = dequantize_tree(block["mlp"]), dequantize_tree(block["attn"])
     dh = config.act_backward(dy @ mlp["c_proj"]["w"].T, activations["c_fc"])  # [n_tokens, d_inner]
     da = dh @ mlp["c_fc"]["w"].T
     dy = dy + layer_norm_backward(da, activations["x_mid"], block["ln_2"]["g"], eps)[0]
@@ -133,9 +139,10 @@ def logit_lens(model, x):
 
 
 def shared_words(encoder, ids, activations):
-    """Each word of both texts and its cosine at every depth of the model.
+    """Each word of both texts, where it stands, and its cosine at every depth of the model.
 
-    The longest come first, and those that end in the same token in both before the others.
+    ids and activations are pairs, of the two texts. A list of dicts: those first whose last token
+    is the same in both texts, and among these the longest first.
     """
     places = [last_tokens(encoder, part) for part in ids]
     found = []

@@ -1,5 +1,4 @@
-"""For teachers: what every student's folder has passed, as a table, and one function beside its
-solution.
+"""For teachers: what every student has passed, as a table, and a function beside its solution.
 
 A student's file runs in a process of its own, with this package around it, and is checked by this
 package's numbers: what a student changes in tests or other files plays no part. It is the student's
@@ -72,7 +71,7 @@ def part_in(folder):
 
 
 def row_of(name, part, verdicts, lang):
-    """The lines of one student: {function: None where it is right, "" where blank, or a hint}."""
+    """The table's rows for one student: their name, the part, how many are right, a hint a row."""
     right = [function for function, hint in verdicts.items() if hint is None]
     blank = [function for function, hint in verdicts.items() if hint == ""]
     hints = [hint for hint in verdicts.values() if hint]
@@ -85,7 +84,11 @@ def row_of(name, part, verdicts, lang):
 
 
 def judge(folder, part, lang):
-    """{function: what is wrong with it} of one folder, found in a process of its own."""
+    """{function: None where it is right, "" where it is blank, or a hint} of one folder.
+
+    It is found in a process of its own. Where that fails as a whole, the first function has the
+    reason for a hint.
+    """
     command = [sys.executable, "-m", "picogpt.teaching.report", str(folder.resolve()), lang]
     try:
         done = subprocess.run(
@@ -140,7 +143,8 @@ def load_file(path):
 def print_beside_solution(folder, name):
     """Print a function as a student's folder has it, and the solution below.
 
-    Raises DataError for a folder or a function that is none of the exercises'.
+    Raises DataError for a folder that is none of the exercises' or that can't be read, UsageError
+    for a function that is none of its part's.
     """
     part = part_in(folder)
     if part is None:

@@ -7,7 +7,8 @@ from picogpt.quantization import refuse_int8
 from picogpt.teaching.lecture import SENTENCES
 from picogpt.tools.errors import TextError
 
-DEFAULT_TEXT = "Tom had a red ball. Lily had a blue"  # what comes next stood before: heads find it
+# the next word, "ball", stands in it already: there are heads that find it
+DEFAULT_TEXT = "Tom had a red ball. Lily had a blue"
 N_TOKENS = 200  # the most on one page, which stays below 20 MB
 
 
@@ -31,14 +32,17 @@ class Request:
     lecture: bool = False  # the lecture's sentences, with its questions
 
     def ids(self, model):
-        """The token ids of each text; Refused where they are too many or what is asked can't be."""
+        """The token ids of each text, a list of lists; raises as `check` does."""
         texts = SENTENCES if self.lecture else self.texts
         ids = [[*prompt_ids(model, text), *more] for text, more in zip(texts, self.appended)]
         self.check(model, ids)
         return ids
 
     def check(self, model, ids):
-        """Raise Refused for what this model can't do, UsageError for learning with int8 weights."""
+        """Raise Refused for too many ids, or for tokens, heads or places that aren't there.
+
+        Raises UsageError for learning with int8 weights.
+        """
         if self.learn:
             refuse_int8(model.params)
         config = model.config
@@ -69,7 +73,10 @@ class Request:
             )
 
     def edit(self, t, donor):
-        """The `edit` of text t's `trace`, or None; donor is the trace of the second text."""
+        """The `edit` that `trace` takes for text t, None where nothing is changed in it.
+
+        donor is the trace of the second text: what `patched` puts into the first is taken from it.
+        """
         heads, places = {}, {}  # what is changed, by the name that trace gives the array
         for block, head in self.silenced:
             heads.setdefault(f"blocks.{block}.heads", []).append(head)

@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def data(self, query):
-        """The status and the numbers, or the sentence that stands in their place."""
+        """HTTP's status, and the page's data: numbers, or a sentence on why there are none."""
         asked = {}
         try:
             asked = read_address(query)
@@ -174,10 +174,14 @@ def read_address(query):
 
 
 def to_request(asked, first):
-    """The Request that an address stands for; without a sentence of its own it means the first.
+    """The Request that an address stands for: {name: text}, of these names.
 
-    text and and: the sentences; then and and_then: ids of tokens put behind them; silence:
-    BLOCK.HEAD,...; patch: BLOCK.THERE.HERE,...; learn and lecture: 1.
+    text, and: the sentences; without one, `first` is meant, the request that the server began with.
+    then, and_then: ids of tokens put behind them, like 17.5.9.
+    silence: heads, like 0.3,1.2 for head 3 of block 0 and head 2 of block 1.
+    patch: BLOCK.THERE.HERE, the same way: places in the second text and in the first.
+    learn, lecture: 1 for yes.
+    Raises Refused for anything else, and for an empty sentence.
     """
     options = {
         "appended": (numbers(asked.get("then", "")), numbers(asked.get("and_then", ""))),
@@ -197,14 +201,14 @@ def to_request(asked, first):
 
 
 def numbers(text):
-    """17.5.9 as (17, 5, 9); Refused for anything else but nothing."""
+    """17.5.9 as (17, 5, 9), an empty text as (); Refused for anything else."""
     if not re.fullmatch(r"([0-9]{1,7}(\.[0-9]{1,7})*)?", text):
         raise UNREADABLE
     return tuple(int(number) for number in text.split(".") if number)
 
 
 def groups(text, n):
-    """0.3,1.2 as ((0, 3), (1, 2)), each of n numbers; Refused for anything else but nothing."""
+    """0.3,1.2 as ((0, 3), (1, 2)), each of n numbers; an empty text as (); else Refused."""
     found = tuple(numbers(group) for group in text.split(",") if group)
     if any(len(group) != n for group in found):
         raise UNREADABLE
@@ -229,7 +233,10 @@ def open_server(model, first, port):
 
 
 def serve(model, first, port=8224, open=False):
-    """Answer until Ctrl-C; the address is printed, and opened in the browser if asked."""
+    """Answer until Ctrl-C; the address is printed, and opened in the browser if asked.
+
+    Raises UsageError where no port is to be had.
+    """
     with open_server(model, first, port) as server:
         url = f"http://{server.address}/"
         print(url, flush=True)

@@ -37,13 +37,16 @@ def write_sums(file):
 
 
 def ask_for_sums(model, pairs):
-    """What the model writes after "38+47=" for each pair: a list of texts."""
+    """What the model writes after "38+47=" for each pair: a list of texts, of three tokens each.
+
+    In a vocabulary of bytes, as the README's commands learn it, that is three digits.
+    """
     prompts = [f"{a:02}+{b:02}=" for a, b in pairs]
     return generate_batch(model, prompts, 3, temperature=0)
 
 
 def share_right(answers, pairs):
-    """How many of the answers are the pairs' sums, last digit first: from 0 to 1."""
+    """The share of the answers that are the pairs' sums, last digit first: from 0 to 1."""
     right = [answer[::-1] == f"{a + b:03}" for answer, (a, b) in zip(answers, pairs, strict=True)]
     return sum(right) / len(right)
 

@@ -319,6 +319,15 @@ def test_a_word_of_other_tokens_is_not_said_to_start_as_one_row(visit, model, pa
     assert "starts as two rows" in page.locator("#text-word").inner_text()
 
 
+def test_a_head_of_its_own_is_not_called_wte(visit, pages):
+    untied = small_model(n_ctx=256, tie_word_embeddings=False)
+    (pages / "untied.html").write_text(explain("a mouse", model=untied).html, encoding="utf-8")
+    page = visit("untied")
+    assert "times lm_head." in page.locator("#text-lens").inner_text()
+    assert "lm_head" in page.locator('[data-formula="lens"]').text_content()
+    assert "ln_f(y) · lm_headᵀ" in page.locator('[data-way="0"]').inner_text()
+
+
 def test_every_control_by_mouse(visit, model):
     page = visit("two")
     width = page.locator("#block").bounding_box()["width"]

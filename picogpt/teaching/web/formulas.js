@@ -37,7 +37,7 @@ const FORMULAS = {  // a function each: a node can stand in one place only
   ffn: () => [named("FFN"), "(", "x", ")", "=", named("act"), "(", "x", sub("W", "1"), "+", sub("b", "1"), ")", sub("W", "2"), "+", sub("b", "2")],
   y: () => ["y", "=", sub("x", named("mid")), "+", named("FFN"), "(", norm(sub("x", named("mid"))), ")"],
   word: () => ["cos", "θ", "=", frac(["a", "·", "b"], ["|", "a", "|", "|", "b", "|"])],
-  lens: () => ["p", "=", named("softmax"), "(", norm(sub("x", named("block"))), transposed(named("wte")), ")"],
+  lens: () => ["p", "=", named("softmax"), "(", norm(sub("x", named("block"))), transposed(named(outputMatrix)), ")"],
   loss: () => ["L", "=", "−", frac("1", ["n", "−", "1"]), sumOver("i"), "log", "p", "(", sub("t", ["i", "+", "1"]), "|", sub("t", "1"), "…", sub("t", "i"), ")"],
   next: () => [sub("p", "i"), "=", frac([sup("e", [sub("z", "i"), "/", "T"])], [sumOver("j"), sup("e", [sub("z", "j"), "/", "T"])])],
   cross: () => [named("Attention"), "(", sub("X", "1"), sub("W", "Q"), ",", sub("X", "2"), sub("W", "K"), ",", sub("X", "2"), sub("W", "V"), ")"],

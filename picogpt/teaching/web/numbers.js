@@ -2,6 +2,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const { config, vocab } = DATA;
 let { texts, words } = DATA;
+const outputMatrix = config.tie_word_embeddings ? "wte" : "lm_head";
 const SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const CODE = new Uint8Array(128);
 [...SIGNS].forEach((sign, i) => { CODE[sign.charCodeAt(0)] = i; });

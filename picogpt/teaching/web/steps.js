@@ -215,8 +215,8 @@ const STEPS = [
     shape: () => `[${config.n_embd}] → [${count(vocab.length)}]`,
     goes: ["y", "logits"],
     source: [[src("kernels", "gpt2", "x = layer_norm", 2)]],
-    text: () => say("The last token's vector as each block leaves it, read as if the model ended there: through the final layer norm, ln_f, and times wte. The table begins with the model's final choice and how it rises, then shows the five tokens that would come next there.",
-      "각 블록이 내놓은 마지막 토큰의 벡터를, 모델이 거기서 끝난 것처럼 마지막 레이어 정규화 ln_f를 거쳐 wte와 곱해 읽습니다. 표에는 먼저 모델의 최종 선택이 올라오는 과정을, 이어서 그 블록에서 예측하는 토큰 다섯 개를 보여 줍니다.")
+    text: () => say(`The last token's vector as each block leaves it, read as if the model ended there: through the final layer norm, ln_f, and times ${outputMatrix}. The table begins with the model's final choice and how it rises, then shows the five tokens that would come next there.`,
+      `각 블록이 내놓은 마지막 토큰의 벡터를, 모델이 거기서 끝난 것처럼 마지막 레이어 정규화 ln_f를 거쳐 행렬 ${outputMatrix}를 곱해 읽습니다. 표에는 먼저 모델의 최종 선택이 올라오는 과정을, 이어서 그 블록에서 예측하는 토큰 다섯 개를 보여 줍니다.`)
       + (config.tie_word_embeddings ? say(" In the first row a token foretells itself: input and output share one table (they are tied), and nothing fits a row of wte as well as that row.",
         " 첫 행에서는 토큰이 자기 자신을 예측합니다. 입력과 출력이 같은 표를 쓰므로(공유), wte의 한 행과 가장 잘 맞는 것은 바로 그 행이기 때문입니다.") : ""),
     fill: (t) => lensTable(t),

@@ -77,7 +77,7 @@ function wayOf(t) {
     jump("next", { class: "stage out" }, el("span", { class: "name" }, say("probabilities", "확률")),
       el("span", { class: "tokens" }, [0, 1, 2].filter((k) => k < order.length).map((k) =>
         el("span", { class: "chip" }, el("span", { class: "tok" }, visible(order[k])), " ", el("span", { class: "num" }, percent(p[k])))))),
-    jump("lens", { class: "stage" }, el("span", { class: "name" }, say("logits", "로그잇")), el("span", { class: "num" }, `ln_f(y) · wteᵀ → [${count(vocab.length)}]`)),
+    jump("lens", { class: "stage" }, el("span", { class: "name" }, say("logits", "로그잇")), el("span", { class: "num" }, `ln_f(y) · ${outputMatrix}ᵀ → [${count(vocab.length)}]`)),
     blocks.map((block) => el("div", { class: "stage block" },
       el("button", { class: "name", "data-block": block, onclick: () => { state.block = block; update(); } }, say(`block ${block}`, `블록 ${block}`)),
       el("div", { class: "strip" }, new Strip(t, block).canvas),
