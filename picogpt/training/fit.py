@@ -15,16 +15,16 @@ def fit(
     params, gradients, n, *, epochs, batch_size, lr, seed=0, warmup=0.0, final=1.0, eps=1e-8,
     weight_decay=0.0, patience=None, report=None, state_path=None, n_threads=None,
 ):
-    """Train a tree of parameters, in place, on n examples; give back each epoch's figures.
+    """Train a tree of parameters, in place, on n examples: the figures of each epoch, {name: value}.
 
-    gradients(part, batch, rng) gives what the examples `part` add to the mean loss of the examples
-    `batch`, and the gradients of that: a batch is shared out among threads. report(figures) adds
-    to an epoch's figures: with a "score" among them, the best epoch's parameters are taken in the
-    end. With state_path a run that was stopped goes on from there, to the same numbers. `lr` rises
-    during `warmup`, a share of the steps, and falls to final * lr. After `patience` epochs in a row
-    without a new best one it ends. Raises NotFiniteError, with nothing saved from then on, where
-    the loss, a parameter or what report makes of them is no longer finite. The figures come as a
-    list of dicts.
+    gradients(part, batch, rng) gives what the examples `part` (their numbers, from 0) add to the
+    mean loss of the examples `batch`, and the gradients of that; threads share a batch out. The
+    rate rises to lr during `warmup`, a share of the steps, and falls to final * lr.
+
+    report(figures) may add to an epoch's figures. With a "score" among them the best epoch's
+    parameters are taken in the end, and `patience` epochs in a row without a better one are the
+    last. With state_path a run that was stopped goes on from there, to the same numbers. Raises
+    NotFiniteError where the loss, a parameter or a score is no longer finite: what was saved stays.
     """
     progress = Progress(params, {"loss": 0.0, "history": []})
     if state_path and state_path.exists():
