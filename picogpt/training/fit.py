@@ -15,7 +15,7 @@ def fit(
     params, gradients, n, *, epochs, batch_size, lr, seed=0, warmup=0.0, final=1.0, eps=1e-8,
     weight_decay=0.0, patience=None, report=None, state_path=None, n_threads=None,
 ):
-    """Train a tree of parameters, in place, on n examples: the figures of each epoch, {name: value}.
+    """Train a tree of parameters, in place, on n examples: each epoch's figures, a list of dicts.
 
     gradients(part, batch, rng) gives what the examples `part` (their numbers, from 0) add to the
     mean loss of the examples `batch`, and the gradients of that; threads share a batch out. The
