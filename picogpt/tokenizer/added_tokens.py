@@ -20,11 +20,13 @@ class AddedToken:
 
     content: str
     id: int
-    special: bool = False  # marks what is no text: found only where special tokens are asked for
-    single_word: bool = False  # found only where no letter or digit touches it
+    special: bool = False  # a mark, no text, as <|endoftext|>: found only with allow_special
+    single_word: bool = False  # found only where no letter, digit or _ touches it
     lstrip: bool = False  # takes the white space before it along
     rstrip: bool = False  # takes the white space behind it along
-    normalized: bool = False  # looked for after those that are not
+    # in Hugging Face's tokenizers: looked for in the normalized text, after all tokens that aren't.
+    # GPT-2's kind normalizes nothing: what is left of it is that order
+    normalized: bool = False
 
 
 class AddedTokenSplitter:
@@ -35,13 +37,19 @@ class AddedTokenSplitter:
         self.patterns = []
         for normalized in (False, True):
             contents = [token.content for token in tokens if token.normalized == normalized]
-            if contents:  # of those that begin at one place the longest is found
+            if contents:
+                # of the tokens that begin at one place the longest is meant, and a pattern
+                # takes the first of its alternatives that fits
                 longest_first = sorted(contents, key=len, reverse=True)
                 self.patterns.append(regex.compile("|".join(map(regex.escape, longest_first))))
         self.only_special = all(token.special for token in tokens)
 
     def across_gaps(self):
-        """A pattern of what mustn't be cut where white space follows a word; None is nothing."""
+        """A pattern of the tokens that a text must not be cut in; None where there are none.
+
+        `training.data.read_chunks` cuts where white space follows a word. That may be inside a
+        token that has white space in it, or between one and the white space that it takes along.
+        """
         patterns = [
             regex.escape(token.content) + (r"\s*" if token.rstrip else "")
             for token in self.tokens.values()
@@ -50,21 +58,25 @@ class AddedTokenSplitter:
         return regex.compile("|".join(patterns)) if patterns else None
 
     def split(self, text, allow_special):
-        """Cut a text: yield (None, plain text) and (AddedToken, "") in their order."""
+        """Cut a text: a list of (None, plain text) and (AddedToken, "") in their order.
+
+        Special tokens are plain text unless allow_special.
+        """
         if self.only_special and not allow_special:
             return [(None, text)] if text else []
         parts = [(None, text)]
         for pattern in self.patterns:
-            parts = [
-                smaller
-                for token, part in parts
-                for smaller in (
-                    [(token, part)] if token else self._split_by(pattern, part, allow_special)
-                )
-            ]
+            smaller = []
+            for token, part in parts:
+                if token:
+                    smaller.append((token, part))
+                else:
+                    smaller += self._split_by(pattern, part, allow_special)
+            parts = smaller
         return parts
 
     def _split_by(self, pattern, text, allow_special):
+        """Cut a plain text at the tokens that one pattern finds: yield parts as `split` does."""
         start = 0  # of what is not yet given out
         for match in pattern.finditer(text):
             token = self.tokens[match.group()]

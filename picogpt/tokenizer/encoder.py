@@ -33,13 +33,14 @@ _HIDDEN = [byte for byte in range(256) if byte not in _VISIBLE]
 SYMBOL_OF_BYTE = {byte: chr(byte) for byte in _VISIBLE}
 SYMBOL_OF_BYTE |= {byte: chr(256 + i) for i, byte in enumerate(_HIDDEN)}
 BYTE_OF_SYMBOL = {symbol: bytes([byte]) for byte, symbol in SYMBOL_OF_BYTE.items()}
-# for str.translate: the other way; what is no symbol becomes a character that Latin-1 lacks
+# for str.translate, from a symbol to the Latin-1 character of its byte; a Latin-1 character that is
+# no symbol becomes one that Latin-1 lacks, so that encoding it fails
 _LATIN1_OF_SYMBOL = dict.fromkeys(range(256), "\uffff")
 _LATIN1_OF_SYMBOL |= {ord(symbol): chr(byte) for byte, symbol in SYMBOL_OF_BYTE.items()}
 
-CACHED_LENGTH = 64  # a pre-token of fewer characters may come again, and is kept with its ids
-WINDOW = 1024  # symbols of a longer one that are merged at once
-MARGIN = 8  # tokens at the end of a window that what follows may still change
+CACHED_LENGTH = 64  # characters: a shorter pre-token may come again, so its ids are kept
+WINDOW = 1024  # symbols: a longer pre-token is merged in windows of this length
+MARGIN = 8  # tokens at the end of a window that are merged again with what follows them
 
 
 def to_symbols(text):
@@ -52,7 +53,10 @@ def to_symbols(text):
 
 
 def to_bytes(token):
-    """The bytes that a token stands for; one that holds what is no symbol stands for itself."""
+    """The bytes that a token stands for: one for each of its symbols.
+
+    A token with any other character in it stands for itself, in UTF-8.
+    """
     try:
         return token.translate(_LATIN1_OF_SYMBOL).encode("latin-1")
     except UnicodeEncodeError:
@@ -92,10 +96,10 @@ class Encoder:
         self._tokens = {id: token for token, id in vocab.items()}
         self._tokens |= {id: to_symbols(token) for token, id in self.added_tokens.items()}
         self.n_vocab = max(self._tokens) + 1
-        self.n_usable = self.n_vocab  # ids from here on are refused
+        self.n_usable = self.n_vocab  # `encode` refuses ids from here on
         self._ranks = {merge: rank for rank, merge in enumerate(merges)}
         self._splitter = AddedTokenSplitter(self.added.values())
-        self.tokens_across_gaps = self._splitter.across_gaps()  # for who cuts a text into chunks
+        self.tokens_across_gaps = self._splitter.across_gaps()  # for training.data.read_chunks
         self._cached_ids = lru_cache(2**15)(self._ids_of_pre_token)  # a novel has up to 18,000
         self._cached_merge = lru_cache(2**8)(self._merge)  # of windows: many repeat a sign
 
@@ -106,11 +110,13 @@ class Encoder:
         return cls({token: id for id, token in enumerate(dict.fromkeys(tokens))}, merges)
 
     def encode(self, text, allow_special=False, is_start=True):
-        """Turn a text into token ids; "<|endoftext|>" in it is plain text unless allow_special.
+        """Turn a text into a list of token ids.
 
+        <|endoftext|> and other special tokens in it are plain text unless allow_special.
         With is_start False the text goes on from another, and gets no space put before it by a
         tokenizer that begins texts so (add_prefix_space). Raises TextError for a lone surrogate,
-        which UTF-8 can't write, and for a byte that the vocabulary has no token for.
+        which UTF-8 can't write, for a byte that the vocabulary has no token for, and for a token
+        that the model has no embedding for (fit_to).
         """
         try:
             text.encode("utf-8")
@@ -137,14 +143,18 @@ class Encoder:
     def fit_to(self, n_vocab):
         """Refuse, from here on, the ids for which a model of n_vocab embeddings has none.
 
-        A [PAD] that was added to the tokenizer and not to the model is such a one.
+        A [PAD] that was added to the tokenizer and not to the model is such a one. Where
+        end_of_text is, it becomes None.
         """
         self.n_usable = min(self.n_vocab, n_vocab)
         if self.end_of_text is not None and self.end_of_text >= n_vocab:
             self.end_of_text = None
 
     def encode_chunks(self, chunks, allow_special=False):
-        """Turn a text that comes in chunks, as from `read_chunks`, into token ids: yield lists."""
+        """Turn a text in chunks, as `training.data.read_chunks` cuts it, into ids: yield lists.
+
+        Raises TextError as `encode` does.
+        """
         for i, chunk in enumerate(chunks):
             yield self.encode(chunk, allow_special, is_start=i == 0)
 
@@ -157,8 +167,9 @@ class Encoder:
             tokens = [self._tokens[id] for id in ids]
         except KeyError as error:
             id = error.args[0]
-            last = self.n_vocab - 1
-            raise TextError(f"There is no token {id}: the ids are 0 to {last}.") from None
+            gaps = "" if len(self._tokens) == self.n_vocab else ", with gaps"
+            said = f"There is no token {id}: the ids are 0 to {self.n_vocab - 1}{gaps}."
+            raise TextError(said) from None
         return b"".join(map(to_bytes, tokens))
 
     def decode(self, ids):
@@ -181,12 +192,12 @@ class Encoder:
 
         Whether two tokens T and U stay apart where they meet depends on T and U alone, whatever
         stands before and behind: until something joins them, each grows by merges of its own
-        symbols. So the tokens of two neighbouring parts are those of the whole if `_merge` keeps
-        the last of the one and the first of the other apart. Else the first part was cut at a wrong
-        place: it is read anew, twice as long.
+        symbols. So the tokens of two neighbouring windows are those of the whole if `_merge` keeps
+        the last token of the first and the first token of the second apart. Else the first window
+        was cut at a wrong place: it is read anew, twice as long.
         """
         tokens = []
-        windows = []  # of those that are read: (start, size, how many tokens came before)
+        windows = []  # (start, size, how many tokens came before), of those that are merged
         start, size = 0, WINDOW
         while start < len(symbols):
             found = self._cached_merge(symbols[start : start + size])

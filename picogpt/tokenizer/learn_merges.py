@@ -21,7 +21,7 @@ from picogpt.tokenizer.encoder import (
 from picogpt.tools.errors import DataError, UsageError
 from picogpt.tools.progress import hidden
 
-NO_TOKEN = -1  # stands between the words
+NO_TOKEN = -1  # stands between pre-tokens, and where a token was joined to the one before it
 
 
 def train_encoder(files, vocab_size, min_frequency=2, progress=True, special_tokens=False):
@@ -31,7 +31,8 @@ def train_encoder(files, vocab_size, min_frequency=2, progress=True, special_tok
     is always a token of its own, so that lines can be told from tokens. Merges are else those of
     tokenizers.ByteLevelBPETokenizer().train(files, vocab_size, min_frequency,
     special_tokens=["<|endoftext|>"]). With special_tokens, <|endoftext|> in a file is the token:
-    no merge is spent on its letters. Raises DataError for a file that can't be read as UTF-8.
+    no merge is spent on its letters. Raises UsageError for fewer than 257 tokens, DataError for a
+    file that can't be read as UTF-8.
     """
     n_merges = vocab_size - 257
     if n_merges < 0:
@@ -44,6 +45,7 @@ def count_pre_tokens(files, progress=True, special_tokens=False):
     """Count the pre-tokens of the files, {pre-token: count}, a line at a time, without its end.
 
     With special_tokens, <|endoftext|> is no text: it is left out, and ends what stands before it.
+    Raises DataError for a file that can't be read, or not as UTF-8.
     """
     from tqdm import tqdm
 
@@ -63,10 +65,11 @@ def count_pre_tokens(files, progress=True, special_tokens=False):
 
 
 def learn_merges(pre_tokens, n_merges, min_frequency=2, progress=True):
-    """Find up to n_merges merges, ["a b", ...]; of pairs that come equally often, the lower ids.
+    """Find up to n_merges merges, ["a b", ...], in the order in which they are learned.
 
-    `pre_tokens` is {text: how often it comes}. The work is in proportion to the symbols and to how
-    many of them are joined, however long a pre-token is.
+    `pre_tokens` is {text: how often it comes}. Of pairs that come equally often the one of lower
+    ids goes first; when no pair is left that comes min_frequency times, that is the end. The work
+    is in proportion to the symbols and to how many of them are joined, however long a pre-token is.
 
     >>> learn_merges({"low": 5, " slow": 2, " lot": 1}, 4)
     ['l o', 'lo w', 's low', 'Ġ slow']
@@ -97,8 +100,9 @@ def learn_merges(pre_tokens, n_merges, min_frequency=2, progress=True):
 class LinkedWords:
     """All pre-tokens in a row, as token ids, each place linked with the next and the one before.
 
-    `pair_counts` is {(id, id): how often the two stand side by side in the text}, `places` where
-    the left one of each pair stands, or stood: what is no longer so is found out when it matters.
+    `pair_counts` is {(id, id): how often the two stand side by side in the text}. `places` is
+    {(id, id): where the left one of the two stands}; places where the pair stood once are left in
+    it, and `join` passes over them.
     """
 
     def __init__(self, pre_tokens, id_of):

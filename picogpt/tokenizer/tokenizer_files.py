@@ -52,7 +52,7 @@ def load_encoder(folder):
 
 @contextmanager
 def said_of(path):
-    """Whatever goes wrong inside is said of this file."""
+    """What goes wrong inside becomes a CheckpointError that names this file."""
     try:
         yield
     except UnsupportedTokenizerError:
@@ -141,13 +141,22 @@ def prefix_space_of(tokenizer):
 
 
 def file_of_added(folder, config):
-    """Which of the files beside a vocabulary adds tokens to it: each kind took an older's place."""
-    here, *older = (folder / f"{n}.json" for n in ("tokenizer_config", "tokenizer", "added_tokens"))
-    return here if "added_tokens_decoder" in config else next(filter(Path.exists, older), here)
+    """Which of the files beside a vocabulary adds tokens to it.
+
+    The newest kind that is there goes before the older ones. Without any, it is
+    tokenizer_config.json, which adds nothing then.
+    """
+    newest = folder / "tokenizer_config.json"
+    if "added_tokens_decoder" in config:
+        return newest
+    for older in (folder / "tokenizer.json", folder / "added_tokens.json"):
+        if older.exists():
+            return older
+    return newest
 
 
 def read_added(path, config):
-    """What a file of one of these kinds adds: a list of dicts of id, content and flags."""
+    """What a file that `file_of_added` named adds: a list of dicts of id, content and flags."""
     if path.name == "tokenizer_config.json":
         added = config.get("added_tokens_decoder", {})
         return [token | {"id": int(id)} for id, token in added.items()]
@@ -183,9 +192,10 @@ def read_roles(folder, config):
 
 
 def added_tokens(added, in_roles, vocab):
-    """The AddedTokens of two {content: dict}; those that have a role are special.
+    """A list of AddedTokens from two {content: dict of id and flags}.
 
-    One that nothing has given an id gets the next, as transformers numbers it.
+    `added` are those of a file, `in_roles` those that have a role, which makes them special. One
+    that has no id in the vocabulary or a file gets the next, as transformers numbers it.
     """
     next_id = max([*vocab.values(), *(token["id"] for token in added.values())]) + 1
     tokens = []
@@ -229,7 +239,10 @@ def check_merges(merges, vocab, path):
 
 
 def save_encoder(encoder, folder):
-    """Write vocab.json, merges.txt and tokenizer_config.json as transformers reads them."""
+    """Write vocab.json, merges.txt and tokenizer_config.json as transformers reads them.
+
+    Raises OutputError where they can't be written.
+    """
     added = {
         token.id: {"content": token.content} | {name: getattr(token, name) for name in FLAGS}
         for token in encoder.added.values()

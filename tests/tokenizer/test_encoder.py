@@ -80,6 +80,11 @@ def test_an_unknown_id_is_refused(encoder, id):
         encoder.decode([5, id])
 
 
+def test_ids_that_are_left_out_are_not_said_to_be_there():
+    with pytest.raises(TextError, match=r"^There is no token 5: the ids are 0 to 9, with gaps\.$"):
+        Encoder({"a": 0, "b": 9}, []).decode([5])
+
+
 def test_half_a_character_is_refused(encoder):
     with pytest.raises(TextError, match=r"^The text holds half a character, U\+D83D at"):
         encoder.encode("ab\ud83d")
