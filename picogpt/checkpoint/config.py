@@ -116,7 +116,7 @@ def check_config(config, values, path):
 
 
 def save_config(config, folder):
-    """Write config.json as transformers' GPT2Config reads it."""
+    """Write config.json as transformers' GPT2Config reads it; OutputError where that fails."""
     values = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
     for name, value in asdict(config).items():
         values[HUGGING_FACE_NAMES.get(name, name)] = value

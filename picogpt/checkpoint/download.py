@@ -217,8 +217,11 @@ def receive(url, path, token, largest):
     """One try: what comes goes to the part of its version, and that into place if it is right."""
     import requests
 
-    etag, part = [("", path), *parts_of(path).items()][-1]
-    start = max(part.stat().st_size - 1, 0) if etag else 0  # a byte again: no range may be empty
+    etag, part, start = "", path, 0
+    if parts := parts_of(path):
+        etag, part = list(parts.items())[-1]  # the newest
+    if etag:
+        start = max(part.stat().st_size - 1, 0)  # its last byte again: no range may be empty
     headers = {"Accept-Encoding": "identity"}
     headers |= {"Authorization": f"Bearer {token}"} if token else {}
     headers |= {"Range": f"bytes={start}-", "If-Range": etag} if start else {}
@@ -290,7 +293,10 @@ def write_part(url, part, start, response, size, largest):
 
 
 def check_content(url, part, suffix, size, sha256):
-    """Raise DownloadError where what came is not what was asked for, ConnectionError for half."""
+    """Raise DownloadError where what came is not what was asked for.
+
+    Raises requests' ConnectionError where only the end is missing: the rest may come yet.
+    """
     import requests
 
     if part.stat().st_size < (size or 0):  # which urllib3 1 doesn't notice

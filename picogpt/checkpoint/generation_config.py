@@ -1,4 +1,4 @@
-"""How a model wants to be written with: generation_config.json, and what of it is followed here."""
+"""How a model's texts are to be generated: generation_config.json, and what of it is followed."""
 
 from pathlib import Path
 
@@ -33,7 +33,8 @@ def is_text_list(value):
     )
 
 
-# What picogpt.logits_processors.process_logits takes: setting -> (what it must be, in words)
+# What picogpt.logits_processors.process_logits takes: a setting's name, the function that says
+# whether a value will do, and in words what it must be
 PROCESSOR_SETTINGS = {
     "repetition_penalty": (is_penalty, "a number above 0"),
     "no_repeat_ngram_size": (is_count, "a whole number, 0 or more"),
@@ -44,7 +45,8 @@ PROCESSOR_SETTINGS = {
     "begin_suppress_tokens": (is_id_list, "a list of token ids"),
 }
 SAMPLING_SETTINGS = ("do_sample", "temperature", "top_k", "top_p")
-# What transformers follows as well, and the values beside null that change nothing
+# What transformers follows and this project doesn't: a setting's name, and the values, beside null,
+# with which it changes nothing
 NOT_FOLLOWED = {
     "num_beams": (1,),
     "num_beam_groups": (1,),
@@ -73,8 +75,8 @@ NOT_FOLLOWED = {
 def load_generation_config(folder, config):
     """The settings of a model folder as a dict: generation_config.json or, without it, config.json.
 
-    transformers wrote them into config.json until 2022. There is always an eos_token_id in what
-    the newer file says, and in what the older one says unless it has none of the settings. Raises
+    transformers wrote them into config.json until 2022. The dict has an eos_token_id, which may be
+    None; it is empty where there is only config.json, without any of the settings. Raises
     CheckpointError for a damaged file.
     """
     path = Path(folder) / "generation_config.json"
@@ -88,16 +90,16 @@ def load_generation_config(folder, config):
 
 def refuse(name, wanted, value):
     """Raise the CheckpointError for a setting that makes no sense."""
-    raise CheckpointError(
-        f"generation_config.json can't be followed: {name} must be {wanted}, not {brief(value)}"
-    )
+    said = f"the model's generation config can't be followed: {name} must be {wanted}"
+    where = "correct it in generation_config.json or, without that file, in config.json"
+    raise CheckpointError(f"{said}, not {brief(value)}; {where}")
 
 
 def processor_settings(generation, ends):
-    """What of a generation config `process_logits` is to follow: its keyword arguments.
+    """What of a generation config `process_logits` is to follow: a dict of its keyword arguments.
 
-    `ends` are the ids that end a text. Empty where nothing is asked for. Raises CheckpointError for
-    a value that makes no sense.
+    `ends` are the ids that end a text. The dict is empty where nothing is asked for. Raises
+    CheckpointError for a value that makes no sense.
     """
     settings = {}
     for name, (fits, wanted) in PROCESSOR_SETTINGS.items():
@@ -113,7 +115,10 @@ def processor_settings(generation, ends):
 
 
 def stop_strings(generation):
-    """The texts before which the model wants to end; CheckpointError where they are no texts."""
+    """The texts before which the model's texts end, a list.
+
+    Raises CheckpointError where they are no texts.
+    """
     value = generation.get("stop_strings") or []
     if not is_text_list(value):
         refuse("stop_strings", "a text or a list of texts", value)

@@ -74,10 +74,19 @@ def test_a_setting_that_makes_no_sense_is_refused_by_its_name(bad):
         processor_settings(bad, [])
 
 
+def test_a_setting_is_not_said_to_be_in_a_file_that_is_not_there(tmp_path):
+    folder = small_folder(tmp_path / "model")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"min_length": "x"}))
+    model = picogpt.load(folder)
+    with pytest.raises(CheckpointError, match="or, without that file, in config.json$"):
+        processor_settings(model.generation, [])
+
+
 def test_a_message_repeats_no_long_list():
     with pytest.raises(CheckpointError) as error:
         processor_settings({"suppress_tokens": ["a"] * 50_000}, [])
-    assert len(str(error.value)) < 200
+    assert len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize("bad", [3, [3], {"a": "b"}])
