@@ -66,7 +66,7 @@ def main(
         no_draft: run the model once for every token. Otherwise, where the text repeats itself,
             several tokens are guessed and confirmed at once; the text is the same.
         int8: hold the large matrices as whole numbers of one byte, which takes about a quarter of
-            the memory; the text is a little another one.
+            the memory; the text may change a little.
         verbose: say at the end, on stderr, how many passes of the model and how long it took.
     """
     at_least(0, n_tokens_to_generate=n_tokens_to_generate, seed=seed, show_next=show_next)

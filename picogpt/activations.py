@@ -10,7 +10,8 @@ import numpy as np
 from picogpt.gradients import gelu_backward
 from picogpt.kernels import gelu
 
-# P in erfc below: degree 11, least squares at Chebyshev nodes of log(erfc(x) / t) + x^2
+# P in `erf` below, the lowest power first: a polynomial in t of degree 11, which was fitted to
+# log(erfc(x) / t) + x^2 by least squares at Chebyshev nodes
 ERFC_POLYNOMIAL = (
     -1.26551212, 0.999999934, 0.375021201, 0.0825703148, -0.0745414298, -0.234620261,
     0.338164453, -1.23022562, 2.40435585, -2.2091937, 0.993037052, -0.179055684,
@@ -18,7 +19,7 @@ ERFC_POLYNOMIAL = (
 
 
 def erf(x):
-    """The error function to 2e-8; NumPy has none.
+    """The error function, to 2e-8 before it is rounded to x's dtype; NumPy has none.
 
     erf(x) = 1 - erfc(x), and for x >= 0 erfc(x) = t exp(-x^2 + P(t)) with t = 1/(1 + x/2): the
     form of Press et al., Numerical Recipes, sec. 6.2, with a polynomial fitted for this project.

@@ -45,7 +45,10 @@ def decode(model, caches, n_steps):
 
 
 def matrices(params):
-    """Every matrix that a token is multiplied by, as `[n_in, n_out]`: the blocks', and the head."""
+    """Every matrix that a token is multiplied by, as `[n_in, n_out]`, in two lists.
+
+    The first holds the blocks' matrices, the second the head, which in GPT-2 is wte once more.
+    """
     blocks = [w for w in tree_leaves(params["blocks"]) if w.ndim == 2]
     head = params.get("lm_head", params["wte"])
     return blocks, [head["w"] if isinstance(head, dict) else head.T]
@@ -156,8 +159,8 @@ def print_limits(table, drafting, n_bytes):
     speed, products, _ = table[names[0]]
     said = f"products take {speed / products:.0%} of the time, attention, gelu and sums the rest"
     print(f"{names[0]}: arithmetic; {said}")
-    speed, products, reading = (n_bytes * limit / 1e9 for limit in table[names[1]])
-    said = f"{speed:.1f} GB a second, in products alone {products:.1f}, in reading {reading:.1f}"
+    gigabytes = [n_bytes * tokens / 1e9 for tokens in table[names[1]]]  # a token reads all once
+    said = "{:.1f} GB a second, in products alone {:.1f}, in reading {:.1f}".format(*gigabytes)
     print(f"{names[1]}: memory; {said}")
     speed, products, reading = table[names[-1]]
     said = f"products take {speed / products:.0%} of the time, reading would {speed / reading:.0%}"

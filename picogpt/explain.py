@@ -15,11 +15,13 @@ from picogpt.tools.files import write_text
 
 
 class _Callable(ModuleType):
+    """This module as a function: picogpt.explain("a sentence") is teaching.page.explain."""
+
     def __call__(self, *args, **options):
         return explain(*args, **options)
 
 
-sys.modules[__name__].__class__ = _Callable  # picogpt.explain(text), although it is a module
+sys.modules[__name__].__class__ = _Callable
 
 
 def main(
@@ -38,7 +40,7 @@ def main(
     """Show a sentence on its way through GPT-2: write a page, or serve one that answers.
 
     Args:
-        text: the sentence; needs no --text. Without one, a sentence whose next word stood before.
+        text: the sentence; needs no --text. Without it, one whose next word has come before.
         and_: a second sentence, shown beside it; a word they share is followed through the blocks.
         model_size: 124M, 355M, 774M, 1558M, tiny, a model's folder or its id on the hub.
         learn: add one step of learning: losses, gradients, AdamW's step; and what twenty do.
@@ -55,8 +57,10 @@ def main(
         raise UsageError("--learn trains a model, which can't be in int8: leave out one of the two")
     if serve and out is not None:
         raise UsageError("--serve writes no file: leave out --out, or --serve")
-    texts = (DEFAULT_TEXT if text is None else text,) + (() if and_ is None else (and_,))
-    request = Request(texts, learn=learn, lecture=lecture)
+    texts = [DEFAULT_TEXT if text is None else text]
+    if and_ is not None:
+        texts.append(and_)
+    request = Request(tuple(texts), learn=learn, lecture=lecture)
     if serve:
         server.check_port(port)
         model = load(model_size, needs_text=True, int8=int8)

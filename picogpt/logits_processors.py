@@ -13,8 +13,9 @@ from picogpt.tools.errors import CheckpointError
 def penalize_repetition(logits, ids, penalty):
     """Make each token that the text holds already less likely: logits `[n_vocab]` -> `[n_vocab]`.
 
-    A positive logit is divided by the penalty and a negative one multiplied, so that both sink.
-    Keskar et al. 2019, "CTRL", sec. 4.1, where all are divided; transformers corrected that.
+    `ids` are the text's tokens. A positive logit is divided by the penalty and a negative one
+    multiplied, so that both sink where the penalty is above 1 (below 1, both rise). Keskar et al.
+    2019, "CTRL", sec. 4.1, where all are divided; transformers corrected that.
     """
     present = np.unique(ids)
     present = present[present < len(logits)]
@@ -69,12 +70,13 @@ def process_logits(
     """Logits `[n_vocab]` after all that a generation config asks for; the defaults ask for nothing.
 
     `ids` is the list of all tokens so far, the first n_prompt of them the prompt's; the logits are
-    those of the token after them. min_length counts the prompt, min_new_tokens doesn't and goes
-    before it; eos_token_id lists the tokens that end a text. generation_config.py checks the
-    values. Raises CheckpointError where no token is left.
+    those of the token after them. min_length counts the prompt's tokens, too, min_new_tokens
+    doesn't; where both are given, min_new_tokens holds. eos_token_id lists the tokens that end a
+    text. generation_config.py checks the values. Raises CheckpointError where no token is left.
     """
     if repetition_penalty != 1:
         logits = penalize_repetition(logits, ids, repetition_penalty)
+    # what ends a text is never a bad word: else no text would end
     words = [word for word in bad_words_ids if len(word) > 1 or word[0] not in eos_token_id]
     banned = [*suppress_tokens, *bad_word_ends(ids, words)]
     if no_repeat_ngram_size:

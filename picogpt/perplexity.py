@@ -45,8 +45,9 @@ def main(
             nonlocal n_bytes
             for text in read_chunks(file, 2**14, model.encoder):
                 yield text
-                n_bytes += len(text.encode())
-                bar.update(len(text.encode()))
+                size = len(text.encode())
+                n_bytes += size
+                bar.update(size)
 
         loss, n_tokens = text_loss(model, chunks(), not no_special_tokens)
     print(f"{file.name} by {model.title}: {n_tokens:,} tokens, {n_bytes:,} bytes")

@@ -165,26 +165,38 @@ class Files(NamedTuple):
         return [file for part in self.parts for file in part]
 
     def checksum(self):
-        """A CRC-32 of all the files' bytes: another text makes another run."""
+        """A CRC-32 of all the files' bytes: another text makes another run.
+
+        Raises DataError for a file that can't be read.
+        """
         crc = 0
-        for file in (*self.all_parts(), *self.finish, *self.valid, *self.vocab):
-            crc = crc32(file.read_bytes(), crc)
+        for path in (*self.all_parts(), *self.finish, *self.valid, *self.vocab):
+            try:
+                with path.open("rb") as file:
+                    while block := file.read(2**20):  # a file may be larger than the memory
+                        crc = crc32(block, crc)
+            except OSError as error:
+                raise DataError(f"{path} can't be read: {error}") from error
         return crc
 
 
 def find_all(flags):
-    """The text files that the flags name; raises DataError where there are none, UsageError."""
+    """The Files that the flags name.
+
+    Raises DataError where a flag names none, UsageError for --shares that don't fit.
+    """
     out = flags["out"]
     data = flags["data"]
     valid = flags["valid"]
     shares = parse_shares(flags["shares"], data, valid)
     valid_files = find_texts(valid, out) if valid else []
 
-    def find(patterns):
-        return without(find_texts(patterns, out), valid_files) if patterns else []
+    def find(flag, patterns):
+        return without(find_texts(patterns, out), valid_files, flag) if patterns else []
 
-    parts = [find(pattern) for pattern in (split_names(data) if flags["shares"] else [data])]
-    return Files(parts, shares, find(flags["finish_with"]), valid_files, find(flags["vocab_from"]))
+    parts = [find("data", part) for part in (split_names(data) if flags["shares"] else [data])]
+    finish, vocab = (find(flag, flags[flag]) for flag in ("finish_with", "vocab_from"))
+    return Files(parts, shares, finish, valid_files, vocab)
 
 
 def train_in_folder(out, flags, files, model, goes_on):
@@ -205,8 +217,10 @@ def train_in_folder(out, flags, files, model, goes_on):
     def encoded(files, name):
         return encode_files(model.encoder, files, out / name, special_tokens)
 
-    names = [f"tokens-{i}.npy" for i in range(len(files.parts))]
-    first = [encoded(*both) for both in zip(files.parts, names if flags["shares"] else [TOKENS])]
+    names = [TOKENS]
+    if flags["shares"]:
+        names = [f"tokens-{i}.npy" for i in range(len(files.parts))]
+    first = [encoded(part, name) for part, name in zip(files.parts, names)]
     finish = encoded(files.finish, "finish.npy") if files.finish else None
     valid_ids = encoded(files.valid, "valid.npy") if files.valid else None
     find_lines = partial(line_starts, model.encoder) if flags["by_line"] else None
@@ -235,10 +249,10 @@ def find_texts(patterns, out):
 
 def threads_before(out, batch_size):
     """How many parts a batch has: those of the run that may go on, else one for each core."""
-    with suppress(CheckpointError, ValueError):
-        before = int((flags_before(out) or {}).get("n_threads", "none"))
-        if 0 < before <= batch_size:
-            return before
+    with suppress(CheckpointError):  # begin_or_go_on tells of it
+        flags = flags_before(out)
+        if flags and 0 < int(flags["n_threads"]) <= batch_size:
+            return int(flags["n_threads"])
     return min(cores(), batch_size)
 
 
@@ -265,7 +279,8 @@ def parse_shares(shares, data, valid):
     n_parts = len(split_names(data))
     words = shares.split(",")
     if len(words) != n_parts or not all(re.fullmatch("[1-9][0-9]{0,2}", word) for word in words):
-        raise UsageError(f"--shares must be {n_parts} whole numbers from 1 to 999, like 5,2")
+        said = "--shares must be a whole number from 1 to 999 for each part of --data"
+        raise UsageError(f"{said}, with commas between: {n_parts} in all")
     if not valid:
         raise UsageError("--shares needs --valid: files to watch the loss on")
     return [int(word) for word in words]
@@ -297,11 +312,14 @@ def new_model(encoder, sizes, seed):
 
 
 def texts(first, shares, finish, valid, n_ctx, find_lines):
-    """Ids become Texts: what is read first, a list, and in the finish, a list, and for validation.
+    """The Texts that windows are cut from: those of most steps, those of the finish, validation's.
 
-    Without valid that is the last 2 % of the first. Windows begin where find_lines(ids) says that
-    lines begin; None is anywhere.
-    Raises DataError, with the flag to change, for a text that is too short.
+    The first two are lists.
+    `first` is a list of ids `[n_tokens]`, one for each of the shares. `finish` and `valid` are ids
+    or None. Without finish the last steps go on with the first; without valid the last 2 % of the
+    first are kept for validation. Windows begin where find_lines(ids) says that lines begin, or,
+    where it is None, anywhere. Raises DataError, with the flag to change, for a text that is too
+    short.
     """
 
     def text(name, ids, n_needed, share=1):
@@ -314,18 +332,21 @@ def texts(first, shares, finish, valid, n_ctx, find_lines):
 
     valid_name = "--valid"
     if valid is None:
-        first[0], valid = np.split(first[0], [len(first[0]) * 49 // 50])
+        ids, valid = np.split(first[0], [len(first[0]) * 49 // 50])
+        first = [ids]  # without --valid there are no shares: all of --data is one text
         valid_name = "the last 2 % of --data"
     read = [text("--data", ids, 2 * n_ctx, share) for ids, share in zip(first, shares)]
     end = read if finish is None else [text("--finish_with", finish, 2 * n_ctx)]
     return read, end, text(valid_name, valid, 2)
 
 
-def without(files, others):
-    """The files that are not among the others; raises DataError where none is left."""
-    left = [file for file in files if file.resolve() not in {other.resolve() for other in others}]
+def without(files, valid_files, flag):
+    """The files of a flag that are not for validation; raises DataError where none is left."""
+    kept_apart = {file.resolve() for file in valid_files}
+    left = [file for file in files if file.resolve() not in kept_apart]
     if not left:
-        raise DataError("the validation files are all the data: nothing is left to train on")
+        said = f"--{flag} names no files but those of --valid, which are never trained on"
+        raise DataError(f"{said}: nothing is left")
     return left
 
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from picogpt.tools.cli import call
 from picogpt.tools.cores import blas_threads, cores, openblas
 from picogpt.tools.errors import DataError
 from picogpt.tools.tree import tree_leaves, tree_map
-from picogpt.train import main
+from picogpt.train import Files, main
 from picogpt.training import loop
 from picogpt.training.data import encode_files, find_files, line_starts, read_chunks
 from picogpt.training.loop import Recipe, init_params, train_step, valid_loss
@@ -288,19 +290,38 @@ def test_the_tokenizer_may_be_learned_from_other_files(text, tmp_path):
         (["--beta2", "1"], "beta2"),
         (["--decay_share", "0"], "decay_share"),
         (["--optimizer", "sgd"], "optimizer"),
-        (["--shares", "1,2"], "--shares must be 1 whole numbers"),
-        (["--shares", "0"], "--shares must be 1 whole numbers"),
+        (["--shares", "1,2"], "for each part of --data, with commas between: 1 in all"),
+        (["--shares", "0"], "--shares must be a whole number from 1 to 999"),
         (["--shares", "3"], "--shares needs --valid"),
-        (["--valid", "SAME"], "nothing is left"),
+        (["--valid", "SAME"], "--data names no files but those of --valid"),
+        (["--valid", "OTHER", "--finish_with", "OTHER"], "--finish_with names no files but"),
+        (["--valid", "OTHER", "--vocab_from", "OTHER"], "--vocab_from names no files but"),
         (["--finish_with", "no/such/*.txt"], "no/such"),
     ],
 )
 def test_wrong_usage_is_one_sentence(text, tmp_path, capsys, more, told):
-    more = [str(text) if word == "SAME" else word for word in more]
+    other = tmp_path / "other.txt"
+    other.write_text("another text")
+    more = [{"SAME": str(text), "OTHER": str(other)}.get(word, word) for word in more]
     assert call(main, command(text, tmp_path / "out", 2, *more)) in (1, 2)
     error = capsys.readouterr().err
     assert told in error and error.count("\n") == 1
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_the_checksum_of_large_files_takes_little_memory(tmp_path):
+    file = tmp_path / "large.txt"
+    file.write_bytes(bytes(range(256)) * 2**16)  # 16 MiB
+    files = Files([[file]], [1], [], [file], [])
+    tracemalloc.start()
+    crc = files.checksum()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert crc == zlib.crc32(2 * file.read_bytes())
+    assert peak < 2**22
+    file.unlink()
+    with pytest.raises(DataError, match="large.txt can't be read"):
+        files.checksum()
 
 
 def test_chunks_of_a_file_are_encoded_like_the_whole(tmp_path):
