@@ -7,13 +7,15 @@ from picogpt.teaching.observations import label_of, observe
 from picogpt.teaching.words import say
 
 
-def check(function, calls, lang="en"):
+def check(function, calls, lang="en", name=None):
     """Raise AssertionError, with a hint where the mistake is known, unless all calls go right.
 
-    `calls` are those of `golden`. Raises NotImplementedError where a body is still blank.
+    `calls` are those of `golden`; `name` is what the exercise is called, where the function that
+    stands for it has another name, as a lambda has. Raises NotImplementedError where a body is
+    still blank.
     """
     __tracebackhide__ = True  # pytest then shows the message and not this file
-    name = function.__name__
+    name = name or function.__name__
     try:
         found = [outcome(function, call.given, call.options) for call in calls]
     except NotImplementedError as error:
@@ -34,24 +36,26 @@ def check(function, calls, lang="en"):
     raise AssertionError("\n".join([f"{name}: {head}", *more, *where]))
 
 
-def check_with_needs(function, calls_of, lang="en", asked=None):
+def check_with_needs(function, calls_of, lang="en", name=None, callers=()):
     """Check a function; where it is wrong, name the first of those it calls that is wrong as well.
 
-    `calls_of(name)` are the golden calls of a function, or None for one that is no exercise.
-    Raises what `check` raises.
+    `calls_of(name)` are the golden calls of a function, or None for one that is no exercise;
+    `name` is as in `check`, `callers` are the names of those that have led here. Raises what
+    `check` raises.
     """
     __tracebackhide__ = True
-    name = function.__name__
-    asked = asked or name
+    name = name or function.__name__
+    callers = (*callers, name)
     try:
-        check(function, calls_of(name), lang)
+        check(function, calls_of(name), lang, name)
     except AssertionError as error:
-        for needed in sorted(names_in(function.__code__) - {name}):
+        code = getattr(function, "__code__", None)  # np.vectorize makes an object without one
+        for needed in sorted(names_in(code) - {*callers}) if code else ():
             other = function.__globals__.get(needed)
             if callable(other) and calls_of(needed) is not None:
-                check_with_needs(other, calls_of, lang, asked)
-        if asked != name:
-            raise AssertionError(f"{say(lang, 'first', asked, name)}\n{error}") from None
+                check_with_needs(other, calls_of, lang, needed, callers)
+        if len(callers) > 1:
+            raise AssertionError(f"{say(lang, 'first', callers[0], name)}\n{error}") from None
         raise
 
 

@@ -25,7 +25,7 @@ from picogpt.teaching.golden_files import check_golden
 
 
 def test_{name}():
-    check_golden({name})
+    check_golden({name}, name="{name}")
 '''
 TODO = '    raise NotImplementedError("{name} is still to be filled in: your code here")\n'
 BY_REFERENCE = """\

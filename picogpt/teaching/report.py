@@ -119,7 +119,7 @@ def judge_here(folder, part, lang):
 
     for name in part.minutes:
         try:
-            check_with_needs(getattr(own, name), calls_of, lang)
+            check_with_needs(getattr(own, name), calls_of, lang, name)
             verdicts[name] = None
         except NotImplementedError:
             verdicts[name] = ""

@@ -5,7 +5,7 @@ import inspect
 import math
 import re
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from picogpt import generation, gradients, kernels, optim, reference
 from picogpt.gradients import softmax_backward
 from picogpt.kernels import gelu, softmax
 from picogpt.teaching import tokens, training
-from picogpt.teaching.check import check
+from picogpt.teaching.check import check, check_with_needs
 from picogpt.teaching.exercise_parts import PARTS
 from picogpt.teaching.golden import defined, golden, load_mistakes, replaced, same, ways
 from picogpt.teaching.golden_files import check_golden, from_json, load_golden, save_golden, to_json
@@ -522,6 +522,28 @@ def test_what_is_wrong_below_is_named_first(tmp_path):
         assert said[1].startswith("attention: the mask is missing")
     with pytest.raises(AssertionError, match="^attention: the mask is missing"):
         check_golden(attention, tmp_path)
+
+
+def test_functions_that_call_each_other_are_told():
+    space = {}
+    exec("def linear(x, w, b): return ffn(x, {}, {})\n"
+         "def ffn(x, c_fc, c_proj): return linear(x, **c_fc)\n", space)  # fmt: skip
+    calls = {name: single_calls(reference, name) for name in ("linear", "ffn")}
+    with pytest.raises(AssertionError, match="^ffn calls linear, which is wrong too"):
+        check_with_needs(space["ffn"], calls.get)
+
+
+def test_functions_by_other_names_or_without_one_get_their_hints(tmp_path):
+    """A lambda, NumPy's vectorize, partial: whatever stands under an exercise's name."""
+    calls = {name: single_calls(reference, name) for name in ("gelu", "ffn")}
+    save_golden(tmp_path / "gelu.json", calls["gelu"], "en")
+    for own in (lambda x: x, np.vectorize(lambda x: x), partial(lambda y, x: x, 0)):
+        with pytest.raises(AssertionError, match="^gelu: "):
+            check_golden(own, tmp_path, name="gelu")
+        space = vars(reference) | {"gelu": own}
+        exec(inspect.getsource(reference.ffn), space)
+        with pytest.raises(AssertionError, match="^ffn calls gelu, which is wrong too.*\ngelu: "):
+            check_with_needs(space["ffn"], calls.get)
 
 
 def test_kept_calls_come_back_as_they_were(tmp_path):
