@@ -455,7 +455,7 @@ def test_a_text_ends_before_the_models_own_stop_strings_unless_asked_otherwise()
     "bad", [{"repetition_penalty": 0}, {"suppress_tokens": "all"}, {"stop_strings": 7}]
 )
 def test_a_setting_of_the_model_that_makes_no_sense_is_refused_before_any_work(bad):
-    with pytest.raises(CheckpointError, match=f"generation_config.json.*{next(iter(bad))} must be"):
+    with pytest.raises(CheckpointError, match=f"{next(iter(bad))} must be.*generation_config.json"):
         generate(small_model(generation=bad), "a")
 
 
