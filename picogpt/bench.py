@@ -17,6 +17,7 @@ from picogpt.kernels import int8_product
 from picogpt.model import load, logits, new_caches
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.cores import blas_kernel, cores, deal_to_cores
+from picogpt.tools.errors import CheckpointError
 from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_leaves
 
@@ -27,7 +28,7 @@ def seconds(f, *args):
     """How long one call of f takes."""
     start = time.perf_counter()
     f(*args)
-    return max(time.perf_counter() - start, 1e-9)  # a clock may tick every 16 ms
+    return max(time.perf_counter() - start, 1e-9)  # never 0: speeds are divided by it
 
 
 def prefill(model, lengths):
@@ -191,6 +192,8 @@ def main(
 
     at_least(1, rounds=rounds)
     model = load(model_size, models_dir, int8=int8)
+    if model.config.n_ctx < 2:
+        raise CheckpointError(f"{model.name} has an n_ctx of 1: there is no text to go on from")
     said = f"{model.n_params / 1e6:.1f} million parameters, {'int8' if int8 else 'float32'}"
     print(f"{model.name}: {said}, on {cores()} cores")
     print(f"NumPy {np.__version__}, BLAS kernel: {blas_kernel() or 'unknown'}")

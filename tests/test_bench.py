@@ -40,6 +40,13 @@ def test_the_table_names_the_model_and_has_a_row_for_every_run(tmp_path, capsys)
     assert [row.partition(":")[0] for row in rows[8:]] == [*runs[:2], runs[3], *drafting]
 
 
+def test_a_model_of_one_position_is_told(tmp_path, capsys):
+    folder = str(small_folder(tmp_path, n_ctx=1))
+    assert call(bench.main, ["--model_size", folder, "--rounds", "1"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "has an n_ctx of 1" in said.err
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_products_are_all_that_a_token_is_multiplied_by(tied):
     model = small_model(tie_word_embeddings=tied)

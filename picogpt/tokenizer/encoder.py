@@ -8,7 +8,8 @@ side, become the symbol lo. Merges are ranked in the order in which they were le
 at several places, the leftmost goes first. The symbols that are left are the tokens.
 
 Merges are kept in a text file, so every byte needs a symbol that can be seen and is no space:
-itself where Latin-1 has such a character, else one from U+0100 on. The space becomes Ġ.
+itself where Latin-1 has such a character, else one from U+0100 on. The space becomes Ġ. Pattern and
+symbols are those of OpenAI's own code (github.com/openai/gpt-2, src/encoder.py).
 """
 
 import heapq

@@ -187,7 +187,7 @@ def read_roles(folder, config):
             several = list(token.values()) if isinstance(token, dict) else token
             roles[ROLE_LISTS[0]] = [content_of(one) for one in several]
         elif name.endswith("_token") and not isinstance(token, bool):
-            roles[name] = token and content_of(token)
+            roles[name] = token if token is None or token == "" else content_of(token)
     return roles, flags
 
 

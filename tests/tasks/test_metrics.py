@@ -16,7 +16,7 @@ from picogpt.tasks.metrics import (
     predicted_classes,
     text_loss,
 )
-from picogpt.tools.errors import NotFiniteError
+from picogpt.tools.errors import CheckpointError, NotFiniteError
 
 
 def test_accuracy_is_the_share_of_hits():
@@ -38,6 +38,11 @@ def test_a_model_of_nan_has_no_perplexity():
     model.params["ln_f"]["g"][:] = np.nan
     with pytest.raises(NotFiniteError, match="this model gives a text the loss nan"):
         text_loss(model, ["the one"])
+
+
+def test_a_model_of_one_position_has_no_perplexity():
+    with pytest.raises(CheckpointError, match="this model has an n_ctx of 1"):
+        text_loss(small_model(n_ctx=1), ["the one"])
 
 
 def test_confusion_has_the_truth_in_its_rows():

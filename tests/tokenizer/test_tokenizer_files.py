@@ -352,6 +352,9 @@ def test_damaged_tokenizer_json(tmp_path, name):
         {"added_tokens_decoder": {"999": None}},
         {"added_tokens_decoder": {"0": {"content": "<x>"}}},
         {"added_tokens_decoder": {"-5": {"content": "<x>"}}},
+        {"eos_token": []},
+        {"eos_token": {}},
+        {"pad_token": 0},
     ],
 )
 def test_damaged_tokenizer_config(tmp_path, config):
