@@ -95,9 +95,10 @@ def expect_answer(url, patience=10):
 
 
 def import_requests(url):
-    """The module, which takes a while; some versions read SSLKEYLOGFILE and certificates then.
+    """Import requests, only where it is needed because that takes a while, and give it back.
 
-    Raises DownloadError where they can't.
+    Some versions read SSLKEYLOGFILE and the trusted certificates while they are imported. Raises
+    DownloadError where these can't be read.
     """
     try:
         import requests

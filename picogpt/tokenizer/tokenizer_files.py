@@ -224,7 +224,9 @@ def check_vocab(vocab):
 def check_merges(merges, vocab, path):
     """Raise ValueError unless merges join tokens to tokens and make each that begins with Ġ.
 
-    UnsupportedTokenizerError for those of GPT-1 and its kind, who mark the ends of words.
+    A token that no merge makes shows that the file is cut off; those without Ġ, like <|endoftext|>
+    and [PAD], may need no merge. Raises UnsupportedTokenizerError for merges of GPT-1 and its kind,
+    which mark the ends of words.
     """
     if any(merge.endswith("</w>") for merge in merges):
         raise unsupported(f"{path} is no byte-level BPE like GPT-2's: it marks the ends of words")
