@@ -152,15 +152,15 @@ def main(
     if trained:
         print(write_on(load(place), write, candidates, temperature, top_p, rng))
         return
+    model = load(model_size, models_dir, needs_text=True)
+    if top_k_layers and top_k_layers > model.config.n_layer:
+        raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
+    first = model.config.n_layer - top_k_layers if top_k_layers else 0
+    data, poems = find_poems(data, all_files=write is None)
+    recipe = sonnet_recipe(model.config.n_embd)
+    recipe = recipe.with_values(epochs=epochs, batch_size=batch_size, lr=lr)
+    print(f"sonnets by {model.name}, seed {seed}, data in {data}\n{recipe}")
     with locked(place), goes_on_when_stopped():
-        model = load(model_size, models_dir, needs_text=True)
-        if top_k_layers and top_k_layers > model.config.n_layer:
-            raise UsageError(f"{model.name} has only {model.config.n_layer} layers")
-        first = model.config.n_layer - top_k_layers if top_k_layers else 0
-        data, poems = find_poems(data, all_files=write is None)
-        recipe = sonnet_recipe(model.config.n_embd)
-        recipe = recipe.with_values(epochs=epochs, batch_size=batch_size, lr=lr)
-        print(f"sonnets by {model.name}, seed {seed}, data in {data}\n{recipe}")
         state_path = fine_tune(model, poems["train"], place, first, recipe, seed)
         model = load(place)
         if write is not None:

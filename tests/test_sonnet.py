@@ -170,10 +170,12 @@ def test_a_run_that_is_stopped_while_it_writes_poems_trains_nothing_again(
     assert not list(out.rglob("unfinished*")) and (out / "generated_sonnets.txt").exists()
 
 
-def test_usage(capsys):
+def test_usage(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     for argv in (
         ["--temperature=-1"], ["--top_p=0"], ["--candidates=0"], ["--epochs=x"], ["more"],
         ["--model_size=tiny", "--top_k_layers=99"],
     ):  # fmt: skip
         assert call(main, argv) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())  # no folder of a run that never began
