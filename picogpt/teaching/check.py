@@ -90,9 +90,9 @@ def known_mistakes(found, calls, wrong, lang):
 
 
 def known_by_output(found, call):
-    """For each wrong output by itself, the hint whose mistake gives it: several at once are told.
+    """For each wrong output by itself, a hint whose mistake gives it: so several are told at once.
 
-    None where one of them is not known.
+    An empty list where one of them is not known.
     """
     hints = []
     for path, wanted in call.right.items():

@@ -32,9 +32,10 @@ class GoldenCall(NamedTuple):
 
 
 def golden(module, name, usual, lang="en", pairs=True):
-    """The calls of a function's check; `usual` is the function's entry of mistakes.json.
+    """The calls that a function is checked by, a list of GoldenCalls.
 
-    With `pairs`, two usual mistakes at once are known as well.
+    `usual` is the function's entry of mistakes.json, `lang` ("en" or "ko") the language of its
+    hints. With `pairs`, two usual mistakes at once are known as well.
     """
     wrongs = mistaken_functions(module, name, usual, lang, pairs)
     calls = []

@@ -67,10 +67,10 @@ def cross_attention(x, other, query, key, value):
 
 
 def cross_example(model, activations, block, head):
-    """One head's cross-attention from the first sentence to the second, as JSON's lists.
+    """One head's cross-attention from the first sentence to the second, as a dict of lists.
 
-    The weights `[n_first, n_second]`, and the norm of what every token of the first is given.
-    GPT-2 has not learned to look at another sentence: this shows how it is done, not what for.
+    "weights" are `[n_first, n_second]`, "norms" `[n_first]`, of what each token is given. GPT-2 has
+    not learned to look at another sentence: this shows how it is done, not what for.
     """
     params = model.params["blocks"][block]
     config = model.config
@@ -84,6 +84,7 @@ def cross_example(model, activations, block, head):
     columns = slice(head * d, (head + 1) * d)
     parts = [{"w": w[i][:, columns], "b": b[i][columns]} for i in range(3)]  # query, key, value
     q, k = linear(x, **parts[0]), linear(other, **parts[1])
+    # once more by hand, for `attention` keeps its weights to itself
     weights = softmax(q @ k.T / q.shape[-1] ** 0.5)
     given = cross_attention(x, other, *parts)
     return {

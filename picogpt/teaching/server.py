@@ -181,7 +181,7 @@ def to_request(asked, first):
     silence: heads, like 0.3,1.2 for head 3 of block 0 and head 2 of block 1.
     patch: BLOCK.THERE.HERE, the same way: places in the second text and in the first.
     learn, lecture: 1 for yes.
-    Raises Refused for anything else, and for an empty sentence.
+    Raises Refused for numbers that can't be read so, and for an empty sentence.
     """
     options = {
         "appended": (numbers(asked.get("then", "")), numbers(asked.get("and_then", ""))),

@@ -23,7 +23,7 @@ from picogpt.training.run_folder import CHECKPOINT, CURVE, LAST, LOG, remove_las
 from picogpt.training.state import load_meta, save_state
 from picogpt.training.windows import batch_at, next_lines
 
-VALID_WINDOWS = 64  # of the validation text, looked at as training goes on
+VALID_WINDOWS = 64  # so many of the validation text, the first ones, tell how training goes
 
 
 def init_params(config, rng):
@@ -50,7 +50,8 @@ def init_params(config, rng):
 def valid_loss(model, n_ctx, text):
     """Mean loss in nats a token over the first windows of a validation text, and bits per byte.
 
-    text is a `windows.Text`. Raises NotFiniteError where the loss is NaN or infinite.
+    text is a `windows.Text`, a window n_ctx + 1 tokens. Raises NotFiniteError where the loss is
+    NaN or infinite.
     """
     tokens = text.ids
     lines = text.lines
@@ -71,16 +72,16 @@ class Recipe:
     """How to train: what train.py makes of its flags."""
 
     n_steps: int
-    batch_size: int
-    accumulate: int
+    batch_size: int  # windows of a step
+    accumulate: int  # parts that each thread takes one after the other
     optimizer: str  # "adamw", or "muon" for the blocks' matrices and AdamW for the rest
     learning_rate: float
     muon_rate: float  # of the matrices that Muon moves
-    beta2: float
+    beta2: float  # AdamW's memory of the squared gradients
     warmup: int  # steps
-    decay_share: float | None
+    decay_share: float | None  # as in optim.learning_rate
     weight_decay: float
-    max_norm: float
+    max_norm: float  # of all gradients together
     dropout: float
     seed: int
     n_threads: int
