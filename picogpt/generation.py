@@ -9,7 +9,11 @@ from numbers import Real
 
 import numpy as np
 
-from picogpt.checkpoint.generation_config import not_followed, processor_settings
+from picogpt.checkpoint.generation_config import (
+    not_followed,
+    not_to_follow,
+    processor_settings,
+)
 from picogpt.drafting import Drafter
 from picogpt.kernels import softmax
 from picogpt.logits_processors import process_logits
@@ -108,7 +112,7 @@ def sampling_for(model, **asked):
     try:
         check_sampling(**in_file)
     except (TypeError, UsageError) as error:
-        raise CheckpointError(f"generation_config.json can't be followed: {error}") from None
+        raise not_to_follow(error) from None
     in_file = {name: value for name, value in in_file.items() if value is not None}
     return SAMPLING_DEFAULTS | in_file | asked
 
@@ -218,7 +222,7 @@ def decode_loop(model, sequences, sampling, processing, tally):
         chunks = []
         for sequence, draft, rows in zip(sequences, drafts, logits):
             chunks += sample_and_append(model, sequence, draft, rows, sampling, processing)
-        seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
+        seconds = max(time.perf_counter() - started, 1e-9)  # a clock may not have ticked
         tally.count(new if is_prefill else [], len(chunks), seconds)
         yield from ((index, chunk) for index, chunk in chunks if chunk)
         sequences = [sequence for sequence in sequences if not sequence.output.done]

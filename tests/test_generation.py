@@ -139,7 +139,7 @@ def test_sampling_that_makes_no_sense_is_refused_before_any_work(bad):
     name = next(iter(bad))
     with pytest.raises(UsageError, match=f"{name} must be"):
         generate(small_model(), "a", **bad)
-    with pytest.raises(CheckpointError, match=f"generation_config.json.*{name} must be"):
+    with pytest.raises(CheckpointError, match=f"{name} must be.*generation_config.json"):
         generate(small_model(generation={"do_sample": True, **bad}), "a")
     with pytest.raises(UsageError, match=f"{name} must be"):
         next_token_probabilities(small_model(), "a", **bad)

@@ -90,9 +90,14 @@ def load_generation_config(folder, config):
 
 def refuse(name, wanted, value):
     """Raise the CheckpointError for a setting that makes no sense."""
-    said = f"the model's generation config can't be followed: {name} must be {wanted}"
+    raise not_to_follow(f"{name} must be {wanted}, not {brief(value)}")
+
+
+def not_to_follow(reason):
+    """The CheckpointError for a generation config that can't be followed."""
+    said = f"the model's generation config can't be followed: {reason}"
     where = "correct it in generation_config.json or, without that file, in config.json"
-    raise CheckpointError(f"{said}, not {brief(value)}; {where}")
+    return CheckpointError(f"{said}; {where}")
 
 
 def processor_settings(generation, ends):

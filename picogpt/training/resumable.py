@@ -128,7 +128,7 @@ def take_checked_step(progress, take_step, after_step, rate, summed, bar):
     """Take a step and give back its score; raises NotFiniteError, which names step and rate."""
     started = time.perf_counter()
     loss = take_step(progress.step, progress.state, summed)
-    seconds = max(time.perf_counter() - started, 1e-9)  # a clock may tick every 16 ms
+    seconds = max(time.perf_counter() - started, 1e-9)  # a clock may not have ticked
     progress.step += 1
     try:
         check_finite(loss, progress.params)
