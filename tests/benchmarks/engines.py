@@ -307,6 +307,8 @@ def main():
                 time.sleep(0.3)  # threads of the one before go to sleep
                 engine.send(24 if i else 2)
                 rounds[-1].append(engine.recv())
+        for engine in engines:
+            engine.send(0)  # done
         print_table(names, rounds[1:])  # the first warmed up
 
 
@@ -315,8 +317,8 @@ def serve(name, folder, connection):
     logging.disable(logging.WARNING)
     engine = ENGINES[name](folder)
     connection.send(engine.name)
-    while True:
-        connection.send(list(measure(engine, connection.recv())))
+    while n_tokens := connection.recv():
+        connection.send(list(measure(engine, n_tokens)))
 
 
 def print_table(names, rounds):
