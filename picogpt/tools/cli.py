@@ -20,7 +20,7 @@ from types import NoneType
 from typing import get_args
 
 from picogpt.tools.accelerate import ignore_spurious_warnings
-from picogpt.tools.errors import PicoGPTError, TextError, UsageError
+from picogpt.tools.errors import PicoGPTError, TextError, UsageError, printable
 from picogpt.tools.interrupts import exit_on_interrupt, on_interrupt
 
 
@@ -69,7 +69,7 @@ def call(command, argv):
     except BrokenPipeError:  # the reader has left, and knows it
         return 1
     except (PicoGPTError, OSError, MemoryError) as error:
-        print(str(error) or "There is not enough memory for this.", file=sys.stderr)
+        print(told(error), file=sys.stderr)
         return getattr(error, "exit_code", 1)
     except NotImplementedError as error:  # in a folder of exercises
         print(error, file=sys.stderr)
@@ -80,6 +80,14 @@ def call(command, argv):
         said = "the system starts no more threads: close other programs, or raise ulimit -u"
         print(said, file=sys.stderr)
         return 1
+
+
+def told(error):
+    """What a person reads of an error: the system's own, too, without its number."""
+    if isinstance(error, PicoGPTError) or not getattr(error, "strerror", None):
+        return str(error) or "There is not enough memory for this."
+    where = f"{error.filename}: " if error.filename else ""
+    return printable(f"{where}{error.strerror}")
 
 
 def help_page(command):
@@ -140,8 +148,9 @@ def parse(command, argv):
 
 def hint_for(places):
     """What may help where an argument is missing, or one is too many."""
-    if shorts := [word for word in places if re.fullmatch(r"-[A-Za-z]\w*", word)]:
-        return f"{shorts[0]} is no flag, flags begin with -- (see --help)"
+    like_a_flag = r"[-\u2010-\u2015\u2212]+[A-Za-z]\w*(=.*)?"  # a word processor makes a dash of --
+    if slips := [word for word in places if re.fullmatch(like_a_flag, word)]:
+        return f"{slips[0]} is no flag, flags begin with two hyphens -- (see --help)"
     if places:  # PowerShell makes words of what stands between commas
         return "put what has spaces or commas in quotes, or see --help"
     return "see --help"
@@ -159,7 +168,8 @@ def read_flag(word, words, kinds):
     if iskeyword(name):
         name += "_"
     if name not in kinds:
-        near = [kind for kind in kinds if kind.startswith(name)] or get_close_matches(name, kinds)
+        small = name.lower()
+        near = [kind for kind in kinds if kind.startswith(small)] or get_close_matches(small, kinds)
         hint = "--help shows the flags that there are"
         if near:
             hint = f"did you mean {flag_of(near[0])}?"
@@ -216,3 +226,6 @@ def read_stdin():
             return stdin.read().removesuffix("\n")
     except UnicodeDecodeError as error:
         raise TextError(f"standard input is not UTF-8 at byte {error.start}: save it so") from None
+    except OSError as error:  # closed, as by <&-
+        said = f"standard input can't be read ({error.strerror}): pipe a text in"
+        raise TextError(said) from None

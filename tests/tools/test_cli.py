@@ -99,7 +99,11 @@ def test_flags_become_what_the_annotation_says(argv, expected):
     [
         ([], "missing a required argument: 'text'"),
         (["a", "b", "c"], "too many positional arguments.*in quotes"),
-        (["a", "-t", "1"], "too many positional arguments: -t is no flag, flags begin with --"),
+        (["a", "-t", "1"], "too many positional arguments: -t is no flag, flags begin with two"),
+        (["a", "—top_k", "1"], "too many positional arguments: —top_k is no flag, flags begin"),
+        (["a", "b", "−count=1"], "−count=1 is no flag, flags begin with two hyphens --"),
+        (["a", "b", "-count=1"], "-count=1 is no flag, flags begin with two hyphens --"),
+        (["a", "--COUNT", "1"], "--COUNT is no flag of this command: did you mean --count?"),
         (["a", "--text", "b"], "multiple values for argument 'text'"),
         (["a", "--count", "1", "--count", "2"], "--count is given twice"),
         (["a", "--coumt", "1"], "--coumt is no flag of this command: did you mean --count?"),
@@ -208,7 +212,10 @@ def test_help_tells_of_every_parameter(word, capsys):
         (UsageError("that is wrong"), 2, "that is wrong"),
         (DataError("bad row"), 1, "bad row"),
         (DownloadError("no network"), 1, "no network"),
-        (FileNotFoundError(2, "No such file", "x.txt"), 1, "[Errno 2] No such file: 'x.txt'"),
+        (FileNotFoundError(2, "No such file", "x.txt"), 1, "x.txt: No such file"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (PermissionError(13, "Denied", "a\x1b[31m\nb"), 1, "a\\x1b[31m\\nb: Denied"),
+        (OSError("no number"), 1, "no number"),
         (MemoryError(), 1, "There is not enough memory for this."),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 1, None),
@@ -266,6 +273,13 @@ def test_read_stdin_drops_one_final_newline(data, text, tmp_path):
 def test_read_stdin_refuses_what_is_no_utf_8(tmp_path):
     with replaced_stdin(tmp_path, b"ab\xff"), pytest.raises(TextError, match="byte 2"):
         read_stdin()
+
+
+def test_standard_input_that_gives_nothing_is_told(tmp_path):
+    with replaced_stdin(tmp_path, b""), (tmp_path / "other").open("wb") as write_only:
+        os.dup2(write_only.fileno(), 0)
+        with pytest.raises(TextError, match="standard input can't be read"):
+            read_stdin()
 
 
 @contextlib.contextmanager
