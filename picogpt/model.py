@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,13 @@ from picogpt import backprop, kernels
 from picogpt.checkpoint.config import Config, load_config, save_config
 from picogpt.checkpoint.generation_config import load_generation_config
 from picogpt.checkpoint.hub import TINY_FOLDERS, resolve_model
-from picogpt.checkpoint.weights import checkpoint_tree, into_memory, load_params, save_params
+from picogpt.checkpoint.weights import (
+    check_saved_dtype,
+    checkpoint_tree,
+    into_memory,
+    load_params,
+    save_params,
+)
 from picogpt.quantization import dequantize, refuse_int8
 from picogpt.tokenizer.encoder import Encoder
 from picogpt.tokenizer.tokenizer_files import (
@@ -23,7 +30,7 @@ from picogpt.tokenizer.tokenizer_files import (
     save_encoder,
 )
 from picogpt.tools.cores import deal_to_cores
-from picogpt.tools.errors import TextError, UnsupportedTokenizerError
+from picogpt.tools.errors import TextError, UnsupportedTokenizerError, UsageError
 from picogpt.tools.files import write_text, written_together
 from picogpt.tools.tree import tree_leaves
 
@@ -107,10 +114,14 @@ def save(model: Model, folder: str | Path, dtype: type = np.float32) -> None:
 
     Its files appear together, and take the place of another model's. Raises OutputError where they
     can't be written, FolderInUseError while another process writes to the folder, UsageError for a
-    model in int8.
+    model in int8 and for a dtype or a folder that can't be, CheckpointError for a weight that the
+    dtype can't hold.
     """
     refuse_int8(model.params, "saved", "a checkpoint would hold the rounded weights as if exact")
-    folder = Path(folder).expanduser()
+    check_saved_dtype(dtype)
+    if folder == "":
+        raise UsageError("folder must be a folder's name, not '', which would be the current one")
+    folder = Path(os.path.expanduser(folder))  # noqa: PTH111 - pathlib's raises on an unknown ~user
     config = replace(model.config, tie_word_embeddings="lm_head" not in model.params)
     is_own = model.folder is not None and model.folder.resolve() == folder.resolve()
     if is_own:

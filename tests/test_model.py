@@ -16,7 +16,7 @@ import picogpt
 from picogpt.checkpoint.config import load_config
 from picogpt.checkpoint.weights import load_params
 from picogpt.tools.cli import call
-from picogpt.tools.errors import CheckpointError, TextError, UnsupportedTokenizerError
+from picogpt.tools.errors import CheckpointError, TextError, UnsupportedTokenizerError, UsageError
 from picogpt.tools.tree import tree_leaves, tree_map
 
 GOLDEN = Path(__file__).parent / "golden" / "forward"
@@ -85,6 +85,23 @@ def test_save_that_fails_leaves_the_old_file_and_no_part(tmp_path):
     assert_same(picogpt.load(tmp_path), model)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, "int32", bool, np.complex64, "bfloat16", "x", object()])
+def test_save_refuses_types_in_which_the_weights_would_be_lost(tmp_path, dtype):
+    with pytest.raises(UsageError, match="dtype must be np.float16, np.float32 or np.float64, not"):
+        picogpt.save(small_model(), tmp_path / "new", dtype)
+    assert not (tmp_path / "new").exists()
+
+
+def test_save_never_takes_an_empty_name_for_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="folder must be a folder's name, not ''"):
+        picogpt.save(small_model(), "")
+    assert list(tmp_path.iterdir()) == []
+    if os.name == "posix":
+        picogpt.save(small_model(), "~no such user/x")  # no home: a name like any other
+        assert (tmp_path / "~no such user" / "x" / "config.json").is_file()
+
+
 def test_a_head_unlike_wte_unties_the_config(tmp_path):
     model = small_model(tie_word_embeddings=False)
     picogpt.save(model, tmp_path)
@@ -117,7 +134,7 @@ def test_ids_that_only_the_tokenizer_knows_are_refused_where_they_come_up(tmp_pa
     said["added_tokens_decoder"] |= {"268": {"content": "<new>"}}
     path.write_text(json.dumps(said | {"pad_token": "[PAD]"}))
     model = picogpt.load(folder)
-    assert "".join(picogpt.generate(model, "the [PAD]", 3, temperature=9.0, top_k=0))
+    assert "".join(picogpt.generate(model, "the [PAD]", 3, temperature=9.0, top_k=0, seed=0))
     assert model.encoder.encode("the [PAD]") == encoder.encode("the [PAD]")
     with pytest.raises(TextError, match=r"holds '\[PAD\]', token 267, and .* last token is 266"):
         picogpt.generate(model, "the [PAD]", special_tokens=True)

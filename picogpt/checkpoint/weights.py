@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from picogpt.quantization import quantize_head, quantize_tree
-from picogpt.tools.errors import CheckpointError
+from picogpt.tools.errors import CheckpointError, UsageError
 from picogpt.tools.files import read_json, unreadable, write_arrays
 from picogpt.tools.tree import tree_leaves, tree_map, tree_paths
 
@@ -300,10 +300,21 @@ def is_mapped(array):
     return isinstance(array, mmap)
 
 
+def check_saved_dtype(dtype):
+    """Raise UsageError for a type in which weights would be lost, or that can't be read again."""
+    try:
+        fits = np.dtype(dtype) in (np.float16, np.float32, np.float64)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise UsageError(f"dtype must be np.float16, np.float32 or np.float64, not {dtype!r}")
+
+
 def save_params(params, config, folder, dtype=np.float32):
     """Write model.safetensors under the names that GPT2LMHeadModel gives them.
 
-    Raises CheckpointError where an array has another shape than the config says.
+    Raises CheckpointError where an array has another shape than the config says, or a number that
+    the dtype can't hold: float16 ends at 65504.
     """
     tensors = {}
 
@@ -314,7 +325,12 @@ def save_params(params, config, folder, dtype=np.float32):
                 f"{name} is {list(array.shape)}, the config asks for {list(shape)}"
             )
         prefix = "" if name.startswith("lm_head") else "transformer."
-        tensors[prefix + name] = np.ascontiguousarray(array, dtype)
+        try:
+            with np.errstate(over="raise"):
+                tensors[prefix + name] = np.ascontiguousarray(array, dtype)
+        except FloatingPointError:
+            said = f"{name} has numbers that are too large for {np.dtype(dtype)}"
+            raise CheckpointError(f"{said}: save it as float32") from None
 
     tree_map(put, checkpoint_tree(config), params)
     write_arrays(Path(folder) / WEIGHTS, tensors, {"format": "pt"})

@@ -487,6 +487,18 @@ def test_save_float16_halves_the_file(tmp_path):
     assert (tmp_path / "model.safetensors").stat().st_size < 2 * n_numbers + 10_000
 
 
+@pytest.mark.filterwarnings("error")
+def test_save_refuses_numbers_that_the_type_cannot_hold(tmp_path):
+    save_params(PARAMS, CONFIG, tmp_path)
+    params = {**PARAMS, "wpe": PARAMS["wpe"] + np.float32(70_000)}
+    with pytest.raises(CheckpointError, match="wpe.weight has numbers that are too large for floa"):
+        save_params(params, CONFIG, tmp_path, np.float16)
+    assert_same(load_params(tmp_path, CONFIG))
+    infinite = {**PARAMS, "wpe": np.full_like(PARAMS["wpe"], np.inf)}  # as it is, whatever the type
+    save_params(infinite, CONFIG, tmp_path, np.float16)
+    assert np.isposinf(load_params(tmp_path, CONFIG)["wpe"]).all()
+
+
 def test_save_of_arrays_in_any_layout(tmp_path):
     params = {**PARAMS, "wte": np.asfortranarray(PARAMS["wte"]), "wpe": PARAMS["wpe"].astype("f8")}
     save_params(params, CONFIG, tmp_path)
