@@ -8,6 +8,7 @@ rows by arithmetic. Then the same text is written with drafts (drafting.py) and 
 """
 
 import time
+from contextlib import suppress
 from statistics import median
 
 import numpy as np
@@ -17,7 +18,7 @@ from picogpt.kernels import int8_product
 from picogpt.model import load, logits, new_caches
 from picogpt.tools.cli import at_least, run
 from picogpt.tools.cores import blas_kernel, cores, deal_to_cores
-from picogpt.tools.errors import CheckpointError
+from picogpt.tools.errors import CheckpointError, TextError
 from picogpt.tools.progress import hidden
 from picogpt.tools.tree import tree_leaves
 
@@ -130,8 +131,10 @@ def measure_drafting(model, n_rounds, progress):
     """
     half = model.config.n_ctx // 2
     n_tokens = max(2, min(64, half))
-    some_ids = list(range(min(7, model.config.n_vocab)))
-    ids = model.encoder.encode(COUNTING) if model.encoder else some_ids
+    ids = list(range(min(7, model.config.n_vocab)))
+    if model.encoder:
+        with suppress(TextError):  # its tokenizer may lack these letters, or the model their tokens
+            ids = model.encoder.encode(COUNTING)
     endless = model._replace(generation={"eos_token_id": []})
     texts = {
         "a text that repeats": ((4 * ids)[-half:], {"temperature": 0}),

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from models import small_folder, small_model
+from models import small_encoder, small_folder, small_model
 
 from picogpt import bench, logits
+from picogpt.tokenizer.encoder import Encoder
 from picogpt.tools import cores
 from picogpt.tools.cli import call
+from picogpt.tools.errors import TextError
 from picogpt.tools.tree import tree_leaves
 
 
@@ -45,6 +47,20 @@ def test_a_model_of_one_position_is_told(tmp_path, capsys):
     assert call(bench.main, ["--model_size", folder, "--rounds", "1"]) == 1
     said = capsys.readouterr()
     assert said.out == "" and "has an n_ctx of 1" in said.err
+
+
+@pytest.mark.parametrize("lacks", ["letters", "embeddings"])
+def test_a_model_that_cannot_read_the_text_that_repeats_reads_ids(lacks):
+    vocab = small_encoder().vocab
+    if lacks == "letters":
+        del vocab["O"]
+        model = small_model()._replace(encoder=Encoder(vocab, []))
+    else:
+        model = small_model(n_vocab=40)
+        model.encoder.fit_to(40)
+    with pytest.raises(TextError):
+        model.encoder.encode(bench.COUNTING)
+    assert len(bench.measure_drafting(model, 1, iter)) == 2
 
 
 @pytest.mark.parametrize("tied", [True, False])

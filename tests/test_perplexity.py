@@ -77,6 +77,14 @@ def test_the_end_of_a_text_is_one_token_unless_it_is_to_be_read_as_text(tmp_path
         assert f"{n_text + n} tokens, 35 bytes" in capsys.readouterr().out
 
 
+def test_a_model_that_no_text_begins_for_is_told(tmp_path, capsys):
+    file = tmp_path / "text.txt"
+    file.write_text("the")
+    folder = small_folder(tmp_path / "model", n_vocab=260, bos_token_id=None, eos_token_id=None)
+    assert call(main, [str(file), "--model_size", str(folder)]) == 1
+    assert "model has no <|endoftext|>, which stands before a text" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("data", "told"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 from picogpt.backprop import softmax_cross_entropy_in_place
 from picogpt.generation import prompt_ids
 from picogpt.model import logits as next_token_logits
-from picogpt.tools.errors import CheckpointError, NotFiniteError
+from picogpt.tools.errors import CheckpointError, NotFiniteError, TextError
 
 CHRF_ORDER, CHRF_BETA = 6, 2  # sacrebleu's defaults
 
@@ -116,11 +116,16 @@ def text_loss(model, chunks, special_tokens=False):
 
     <|endoftext|> stands before the first token and is itself not scored. With special_tokens,
     <|endoftext|> in the text is that token, too, and not the letters. Raises NotFiniteError where
-    the loss is NaN or infinite, CheckpointError for a model whose windows hold a single token.
+    the loss is NaN or infinite, CheckpointError for a model whose windows hold a single token, and
+    for one without <|endoftext|>.
     """
     if model.config.n_ctx < 2:
         raise CheckpointError(f"{model.name} has an n_ctx of 1: it sees no token and its next one")
-    start = prompt_ids(model, "")
+    try:
+        start = prompt_ids(model, "")
+    except TextError:
+        said = "which stands before a text to predict its first token from"
+        raise CheckpointError(f"{model.name} has no <|endoftext|>, {said}") from None
     loss, n_tokens = 0.0, 0
     ids = model.encoder.encode_chunks(chunks, special_tokens)
     for window, n_new in windows(chain([start], ids), model.config.n_ctx):

@@ -13,7 +13,7 @@ from pathlib import Path
 from picogpt.tokenizer.added_tokens import AddedToken
 from picogpt.tokenizer.encoder import END_OF_TEXT, Encoder
 from picogpt.tools.errors import CheckpointError, UnsupportedTokenizerError
-from picogpt.tools.files import write_text, written_together
+from picogpt.tools.files import unreadable, write_text, written_together
 
 ENCODER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")  # of save_encoder
 # what transformers would read as well, or instead of the files that save_encoder writes
@@ -59,7 +59,9 @@ def said_of(path):
         raise
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not what GPT-2's looks like: get it again.") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except ValueError as error:
         raise CheckpointError(f"{path} can't be used ({error}): get it again.") from error
 
 

@@ -274,6 +274,15 @@ def test_bytes_that_are_no_such_file(tmp_path, name, content):
     refused(tmp_path, "tokenizer.json (can't be used|is not what GPT-2's looks like)")
 
 
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
+def test_a_file_that_the_system_does_not_give_out(tmp_path, name):
+    write_pair(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).mkdir()
+    with pytest.raises(CheckpointError, match=rf"{name} can't be read \(.*: check its perm"):
+        load_encoder(tmp_path)
+
+
 def test_missing_files(tmp_path):
     refused(tmp_path / "none", "has no vocab.json: a GPT-2 tokenizer is vocab.json and merges.txt,")
     save_encoder(ENCODER, tmp_path)
