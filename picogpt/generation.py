@@ -13,6 +13,7 @@ from picogpt.checkpoint.generation_config import (
     not_followed,
     not_to_follow,
     processor_settings,
+    samples,
 )
 from picogpt.drafting import Drafter
 from picogpt.kernels import softmax
@@ -106,7 +107,7 @@ def sampling_for(model, **asked):
     if names := not_followed(model.generation):
         notify(f"the model's generation config sets {', '.join(names)}, which is not followed here")
     asked = {name: value for name, value in asked.items() if value is not None}
-    if not asked and not model.generation.get("do_sample"):
+    if not asked and not samples(model.generation):
         return SAMPLING_DEFAULTS | {"temperature": 0}
     in_file = {name: model.generation.get(name) for name in SAMPLING_DEFAULTS.keys() - asked.keys()}
     try:
@@ -160,13 +161,14 @@ def next_logits(model, ids, lengths=None, caches=None, last_only=True):
     """Logits for the token after each sequence `[n_sequences, tokenizer's n_vocab]`.
 
     Without last_only, for what follows every token: `[n_tokens, tokenizer's n_vocab]`. A
-    checkpoint's vocabulary may be padded; the padding is cut off. Raises CheckpointError for NaN
-    and infinity.
+    checkpoint's vocabulary may be padded; the padding is cut off, and what stands in the
+    tokenizer's gaps is -inf. Raises CheckpointError for NaN and infinity.
     """
     with np.errstate(all="ignore"):  # what comes of it is looked at here
         rows = model_logits(model, ids, lengths, caches, last_only)
     if model.encoder:
         rows = rows[:, : model.encoder.n_vocab]
+        rows[:, model.encoder.gaps] = -np.inf
     if not np.isfinite(rows.max()):
         raise CheckpointError("the model computes NaN or infinity: are its weights damaged?")
     return rows

@@ -2,7 +2,7 @@
 
 import codecs
 
-from picogpt.checkpoint.generation_config import stop_strings
+from picogpt.checkpoint.generation_config import end_token_ids, stop_strings
 from picogpt.tools.errors import UsageError
 
 
@@ -60,9 +60,7 @@ def stop_strings_for(model, stop, all_texts):
 def end_tokens(model):
     """The ids that end a text: generation_config.json's; config.json's where there is no such file.
 
-    A generation config that names none means that nothing ends a text.
+    A generation config that names none means that nothing ends a text. Raises CheckpointError where
+    they are no ids.
     """
-    ends = model.config.eos_token_id
-    if model.generation:
-        ends = model.generation.get("eos_token_id")
-    return ends if isinstance(ends, list) else [ends]
+    return end_token_ids(model.generation or vars(model.config))

@@ -4,7 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
-from models import small_encoder, small_model
+from models import MERGES, small_encoder, small_model
 from reciter import END, ID_OF_BYTE, reciter
 
 from picogpt import generate, generate_batch, logits
@@ -300,6 +300,19 @@ def test_ids_past_the_tokenizers_are_never_written():
         options = {"n_tokens": 10, "temperature": 3.0, "top_k": 0, "seed": seed}
         assert generate_batch(model, ["x"] * 8, **options)  # an unknown id would be a TextError
     assert len(next_token_probabilities(model, "x")) == END + 1
+
+
+def test_ids_that_the_tokenizer_leaves_out_are_never_written():
+    vocab = small_encoder().vocab | {"<x>": END + 40}
+    model = reciter("plain text", n_padding=40)._replace(encoder=Encoder(vocab, MERGES))
+    model.encoder.fit_to(model.config.n_vocab)
+    model.params["lm_head"][END + 40] = 0
+    assert logits(model, range(10)).argmax(-1).min() > END  # the model would like to
+    assert "".join(generate(model, "x")) == "plain text"
+    p = next_token_probabilities(model, "x")
+    assert len(p) == END + 41 and p[END + 1 : END + 40].max() == 0 < p[END + 40]
+    model.encoder.fit_to(END - 1)
+    assert model.encoder.gaps == []
 
 
 def test_ids_are_continued_by_ids():

@@ -130,6 +130,29 @@ def stop_strings(generation):
     return [value] if isinstance(value, str) else value
 
 
+def end_token_ids(generation):
+    """The ids that end a text, a list; an id may be None, which ends nothing.
+
+    Raises CheckpointError where they are no ids.
+    """
+    value = generation.get("eos_token_id")
+    ends = value if isinstance(value, list) else [value]
+    if not is_id_list([end for end in ends if end is not None]):
+        refuse("eos_token_id", "a token id, a list of them or null", value)
+    return ends
+
+
+def samples(generation):
+    """Whether the model's texts are sampled.
+
+    Raises CheckpointError where do_sample is neither true nor false.
+    """
+    value = generation.get("do_sample")
+    if value not in (None, True, False):
+        refuse("do_sample", "true or false", value)
+    return bool(value)
+
+
 def not_followed(generation):
     """The names of the settings that transformers would follow, and this project does not."""
     return [

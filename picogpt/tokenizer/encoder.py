@@ -98,6 +98,7 @@ class Encoder:
         self._tokens |= {id: to_symbols(token) for token, id in self.added_tokens.items()}
         self.n_vocab = max(self._tokens) + 1
         self.n_usable = self.n_vocab  # `encode` refuses ids from here on
+        self.gaps = []  # ids below n_usable that no token has; `fit_to` finds them
         self._ranks = {merge: rank for rank, merge in enumerate(merges)}
         self._splitter = AddedTokenSplitter(self.added.values())
         self.tokens_across_gaps = self._splitter.across_gaps()  # for training.data.read_chunks
@@ -145,9 +146,11 @@ class Encoder:
         """Refuse, from here on, the ids for which a model of n_vocab embeddings has none.
 
         A [PAD] that was added to the tokenizer and not to the model is such a one. Where
-        end_of_text is, it becomes None.
+        end_of_text is, it becomes None. `gaps` are, from here on, the ids of the model that stand
+        between the tokenizer's and belong to none of its tokens.
         """
         self.n_usable = min(self.n_vocab, n_vocab)
+        self.gaps = [id for id in range(self.n_usable) if id not in self._tokens]
         if self.end_of_text is not None and self.end_of_text >= n_vocab:
             self.end_of_text = None
 

@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from models import small_config, small_folder
+from models import small_config, small_folder, small_model
 
 import picogpt
 from picogpt.checkpoint.generation_config import (
     NOT_FOLLOWED,
+    end_token_ids,
     load_generation_config,
     not_followed,
     processor_settings,
@@ -87,6 +88,26 @@ def test_a_message_repeats_no_long_list():
     with pytest.raises(CheckpointError) as error:
         processor_settings({"suppress_tokens": ["a"] * 50_000}, [])
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("bad", ["266", True, 266.0, [[266]], [1, "a"], {"a": 1}])
+def test_ends_that_are_no_ids(bad):
+    with pytest.raises(CheckpointError, match="eos_token_id must be a token id, a list of them or"):
+        end_token_ids({"eos_token_id": bad})
+    with pytest.raises(CheckpointError, match="eos_token_id must be"):
+        picogpt.generate(small_model(generation={"eos_token_id": bad}), "a")
+
+
+def test_ends_are_a_list():
+    assert end_token_ids({}) == end_token_ids({"eos_token_id": None}) == [None]
+    assert end_token_ids({"eos_token_id": 3}) == [3]
+    assert end_token_ids({"eos_token_id": [3, None]}) == [3, None]
+
+
+@pytest.mark.parametrize("bad", ["false", "true", [], 2])
+def test_do_sample_is_true_or_false(bad):
+    with pytest.raises(CheckpointError, match="do_sample must be true or false, not"):
+        picogpt.generate(small_model(generation={"do_sample": bad}), "a")
 
 
 @pytest.mark.parametrize("bad", [3, [3], {"a": "b"}])
