@@ -118,7 +118,7 @@ def main(
     """
     flags = dict(locals())
     check_flags(flags)
-    model = load(model_size, models_dir, needs_text=True) if model_size else None
+    model = load(model_size, models_dir, needs_text=True) if model_size is not None else None
     sizes = sizes_for(flags, model)
     files = find_all(flags)
     flags |= sizes | {"n_threads": n_threads or threads_before(out, batch_size)}
@@ -127,7 +127,7 @@ def main(
         goes_on = begin_or_go_on(out, flags, model and model.folder)
         done = steps_when_finished(out)
         if done is not None:
-            model = load(out)  # the best of those steps
+            model = load(out, needs_text=True)  # the best of those steps
         if done is not None and done >= n_steps:
             print(f"{out} holds the model of {done} steps: it is finished")
         else:
@@ -143,7 +143,7 @@ def check_flags(flags):
     at_least(2, n_ctx=flags["n_ctx"])
     others = ["weight_decay", "dropout", "warmup", "seed", "learning_rate", "max_norm"]
     at_least(0, **{name: flags[name] for name in (*others, "muon_rate", "beta2")})
-    if flags["top_k_layers"] and not flags["model_size"]:
+    if flags["top_k_layers"] and flags["model_size"] is None:
         raise UsageError("--top_k_layers trains a part of a model: name it with --model_size")
     if flags["dropout"] >= 1 or not 0 < flags["finish_share"] <= 1:
         raise UsageError("--dropout must be below 1, --finish_share above 0 and at most 1")
@@ -189,10 +189,12 @@ def find_all(flags):
     data = flags["data"]
     valid = flags["valid"]
     shares = parse_shares(flags["shares"], data, valid)
-    valid_files = find_texts(valid, out) if valid else []
+    valid_files = [] if valid is None else find_texts(valid, out)
 
     def find(flag, patterns):
-        return without(find_texts(patterns, out), valid_files, flag) if patterns else []
+        if patterns is None:
+            return []
+        return without(find_texts(patterns, out), valid_files, flag)
 
     parts = [find("data", part) for part in (split_names(data) if flags["shares"] else [data])]
     finish, vocab = (find(flag, flags[flag]) for flag in ("finish_with", "vocab_from"))
@@ -281,7 +283,7 @@ def parse_shares(shares, data, valid):
     if len(words) != n_parts or not all(re.fullmatch("[1-9][0-9]{0,2}", word) for word in words):
         said = "--shares must be a whole number from 1 to 999 for each part of --data"
         raise UsageError(f"{said}, with commas between: {n_parts} in all")
-    if not valid:
+    if valid is None:
         raise UsageError("--shares needs --valid: files to watch the loss on")
     return [int(word) for word in words]
 

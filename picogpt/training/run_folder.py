@@ -69,7 +69,8 @@ def begin_or_go_on(out, flags, start_folder=None):
     where another run has saved something, or where the folder has no run but files that are called
     like one's, and CheckpointError where its run.json is damaged.
     """
-    flags = {name: str(value) for name, value in flags.items()}
+    # the folder's own name is left out: it may be moved, or called relative to another place
+    flags = {name: str(value) for name, value in flags.items() if name != "out"}
     before = flags_before(out)
     if before is None:
         refuse_foreign_files(out, start_folder)

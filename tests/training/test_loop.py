@@ -297,6 +297,8 @@ def test_the_tokenizer_may_be_learned_from_other_files(text, tmp_path):
         (["--valid", "OTHER", "--finish_with", "OTHER"], "--finish_with names no files but"),
         (["--valid", "OTHER", "--vocab_from", "OTHER"], "--vocab_from names no files but"),
         (["--finish_with", "no/such/*.txt"], "no/such"),
+        *(([flag, ""], '"" holds no text') for flag in ("--valid", "--finish_with", "--vocab_from")),
+        (["--model_size", ""], "'' is no folder"),
     ],
 )
 def test_wrong_usage_is_one_sentence(text, tmp_path, capsys, more, told):
@@ -307,6 +309,12 @@ def test_wrong_usage_is_one_sentence(text, tmp_path, capsys, more, told):
     error = capsys.readouterr().err
     assert told in error and error.count("\n") == 1
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_no_data_are_told(tmp_path, capsys):
+    """As --data "$DATA" where the variable is not set."""
+    assert call(main, command("", tmp_path / "out")) == 1
+    assert capsys.readouterr().err.startswith('"" holds no text')
 
 
 def test_the_checksum_of_large_files_takes_little_memory(tmp_path):

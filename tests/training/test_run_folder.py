@@ -140,6 +140,23 @@ def test_another_run_in_the_same_folder_is_refused(train, text, tmp_path):
     assert contents(tmp_path / "out") == before
 
 
+def test_a_run_goes_on_where_its_folder_was_moved_to(train, tmp_path):
+    assert train(3)[0] == 0
+    (tmp_path / "out").rename(tmp_path / "moved")
+    code, said = train(5, out="moved")
+    assert code == 0 and f"{tmp_path / 'moved'} goes on after step 3" in said
+    assert train(5, out="./../" + tmp_path.name + "/moved")[0] == 0
+
+
+def test_a_finished_run_without_its_tokenizer_is_told_before_it_goes_on(train, tmp_path):
+    assert train(3)[0] == 0
+    (tmp_path / "out" / "merges.txt").unlink()
+    before = contents(tmp_path / "out")
+    code, said = train(3)
+    assert code == 1 and "merges.txt" in said.splitlines()[-1]
+    assert contents(tmp_path / "out") == before
+
+
 def killed(*_, **__):
     raise MemoryError
 
