@@ -248,7 +248,7 @@ def print_confusion(classes, counts):
 def features_folder(cache_dir):
     """Where features are kept for the next run: as --cache_dir says, else in the user's cache."""
     if cache_dir is not None:
-        return None if cache_dir == "none" else Path(cache_dir)
+        return None if cache_dir == Path("none") else cache_dir
     cache = cache_folder()
     return cache and cache / "features"
 
@@ -267,7 +267,7 @@ def main(
     lr: float | None = None,
     seed: int | None = None,
     workers: int = 1,
-    cache_dir: str | None = None,
+    cache_dir: Path | None = None,
     data: Path | None = None,
     out: Path = Path("predictions"),
     predict: str | None = None,

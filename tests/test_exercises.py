@@ -314,6 +314,21 @@ def test_a_student_who_loops_for_ever_is_stopped(tmp_path, written, monkeypatch,
     assert "초 안에 끝나지 않음" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys\nsys.exit(5)\n", "generation.py: 5"),
+        ("import os\nos._exit(5)\n", "generation.py: Python ended with exit code 5"),
+    ],
+)
+def test_a_student_whose_file_ends_python_is_told_so(tmp_path, written, capsys, code, said):
+    shutil.copytree(written("sampling"), tmp_path / "kim")
+    fill_in(tmp_path / "kim", "sampling", code)
+    capsys.readouterr()
+    assert call(main, [str(tmp_path), "--report"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith(said)
+
+
 def test_compare_shows_ones_own_and_the_solution(copied, capsys):
     folder = copied("sampling")
     source = inspect.getsource(PARTS["sampling"].load())

@@ -258,6 +258,12 @@ def test_features_are_kept_where_the_flag_says_and_nowhere(probe, tmp_path):
     assert list((tmp_path / "kept").rglob("*.npy")) and not (tmp_path / "home").exists()
 
 
+def test_an_empty_cache_folder_is_not_the_current_one(probe):
+    """As --cache_dir "$CACHE" where the variable is not set."""
+    code, _, err = probe("sst", "--cache_dir=")
+    assert code == 2 and err == "--cache_dir must be a path, not ''\n"
+
+
 @pytest.mark.parametrize("mode", ["linear", "top", "full"])
 def test_no_result_comes_from_nan(probe, tmp_path, mode):
     """A learning rate with which everything overflows: one sentence, and nothing is written."""

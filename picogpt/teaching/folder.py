@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from picogpt.checkpoint.hub import TINY_FOLDERS, is_complete
+from picogpt.teaching.check import STILL_BLANK
 from picogpt.teaching.exercise_parts import PARTS
 from picogpt.teaching.golden import golden, load_mistakes
 from picogpt.teaching.golden_files import save_golden
@@ -27,7 +28,7 @@ from picogpt.teaching.golden_files import check_golden
 def test_{name}():
     check_golden({name}, name="{name}")
 '''
-TODO = '    raise NotImplementedError("{name} is still to be filled in: your code here")\n'
+TODO = f'    raise NotImplementedError("{{name}}{STILL_BLANK}: your code here")\n'
 BY_REFERENCE = """\
     from picogpt.teaching.own_code import by_reference
 

@@ -131,10 +131,10 @@ def outcome(function, given, options=None):
     given, options = copy.deepcopy((given, dict(options or {})))
     try:
         with np.errstate(all="ignore"):
-            result = function(*given.values(), **options)
+            result = by_path({"result": plain(function(*given.values(), **options))})
     except NotImplementedError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return {"raises": np.asarray(f"{type(error).__name__}: {error}\n{line_of(error)}")}
     after = by_path(plain(given | options))
     for name in MAY_CHANGE.get(getattr(function, "__name__", ""), []):
@@ -143,7 +143,7 @@ def outcome(function, given, options=None):
         path: array for path, array in after.items()
         if path not in before or not np.array_equal(array, before[path])
     }  # fmt: skip
-    return by_path({"result": plain(result)}) | changed
+    return result | changed
 
 
 def line_of(error):

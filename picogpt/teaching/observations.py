@@ -128,7 +128,7 @@ def about_shape(label, found, wanted, lang):
         return say(lang, "transposed", label)
     if near(found.squeeze(), wanted.squeeze()):
         return say(lang, "axis", label)
-    for axis in range(found.ndim):
+    for axis in range(found.ndim if found.size else 0):
         for kind, f in (("not summed", np.sum), ("not averaged", np.mean)):
             if near(f(found, axis=axis).squeeze(), wanted.squeeze()):
                 return say(lang, kind, label, axis)

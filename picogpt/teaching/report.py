@@ -99,7 +99,8 @@ def judge(folder, part, lang):
     except subprocess.TimeoutExpired:
         return dict.fromkeys(list(part.minutes)[:1], SLOW[lang])
     except (IndexError, ValueError):
-        why = (done.stderr.strip().splitlines() or ["?"])[-1]
+        ended = f"{Path(part.path).name}: Python ended with exit code {done.returncode}"
+        why = (done.stderr.strip().splitlines() or [ended])[-1]
         return dict.fromkeys(list(part.minutes)[:1], why)
 
 
@@ -107,7 +108,7 @@ def judge_here(folder, part, lang):
     """What `judge` gives, in this process."""
     try:
         own = load_file(folder / "picogpt" / part.path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return {next(iter(part.minutes)): f"{Path(part.path).name}: {error}"}
     usual = load_mistakes()
     solution = part.load()

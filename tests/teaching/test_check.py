@@ -4,6 +4,7 @@
 import inspect
 import math
 import re
+import sys
 from collections import Counter
 from functools import cache, partial
 from pathlib import Path
@@ -499,6 +500,40 @@ def test_a_blank_function_that_another_needs_is_named():
 
     with pytest.raises(NotImplementedError, match="^ffn needs linear, which is still to be"):
         check(ffn, calls_of(reference, "ffn"))
+
+
+@pytest.mark.parametrize("said", ["", "TODO", "do it later"])
+def test_a_body_that_the_student_left_for_later_is_blank_and_needs_nothing(said):
+    def linear(x, w, b):
+        raise NotImplementedError(said)
+
+    with pytest.raises(NotImplementedError, match="^linear is still to be filled in$"):
+        check(linear, calls_of(reference, "linear"))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("nothing", [[], np.zeros(0), np.zeros((0, 3))])
+def test_an_empty_result_is_told_by_its_shape(nothing):
+    def gelu(x):
+        return nothing
+
+    assert "gelu: the result has shape [0" in said_of(gelu, reference)
+
+
+def test_what_ends_python_or_is_no_array_is_an_error_like_others():
+    def softmax(x):
+        sys.exit(3)
+
+    assert said_of(softmax, reference).startswith("softmax: it stops with an error: SystemExit: 3")
+
+    class Tensor:
+        def __array__(self, *_, **__):
+            raise RuntimeError("it requires grad")
+
+    def gelu(x):
+        return Tensor()
+
+    assert said_of(gelu, reference).startswith("gelu: it stops with an error: RuntimeError: it req")
 
 
 def test_what_is_wrong_below_is_named_first(tmp_path):

@@ -297,7 +297,9 @@ def test_the_tokenizer_may_be_learned_from_other_files(text, tmp_path):
         (["--valid", "OTHER", "--finish_with", "OTHER"], "--finish_with names no files but"),
         (["--valid", "OTHER", "--vocab_from", "OTHER"], "--vocab_from names no files but"),
         (["--finish_with", "no/such/*.txt"], "no/such"),
-        *(([flag, ""], '"" holds no text') for flag in ("--valid", "--finish_with", "--vocab_from")),
+        (["--valid", ""], '"" holds no text'),
+        (["--finish_with", ""], '"" holds no text'),
+        (["--vocab_from", ""], '"" holds no text'),
         (["--model_size", ""], "'' is no folder"),
     ],
 )
