@@ -307,7 +307,7 @@ def stream(
     stops = stop_strings_for(model, stop, all(isinstance(prompt, str) for prompt in prompts))
     rngs = spawn_generators(seed, len(prompts))
     sequences = [
-        begin(model, index, prompt, n_tokens, rng, stops, draft, special_tokens)
+        begin(model, index, prompt, int(n_tokens), rng, stops, draft, special_tokens)
         for index, (prompt, rng) in enumerate(zip(prompts, rngs))
     ]
     return decode_loop(model, sequences if n_tokens else [], sampling, processing, tally or Tally())

@@ -481,6 +481,13 @@ def test_help_names_every_option(function):
     assert all(p.annotation is not inspect.Parameter.empty for p in parameters.values())
 
 
+def test_a_small_type_for_the_number_of_tokens_does_not_run_over():
+    prompt = "x" * 100
+    model = endless_model(n_ctx=200)
+    expected = generate_batch(model, [prompt], 200)
+    assert generate_batch(model, [prompt], np.uint8(200)) == expected
+
+
 @pytest.mark.parametrize("n_tokens, room", [(5, 8), (100, 20)])
 def test_a_cache_has_room_for_what_may_be_written_and_no_more(n_tokens, room):
     model = small_model(n_ctx=20)

@@ -1,9 +1,11 @@
 """A model folder, there and back; `logits`; and logits that transformers computed (golden)."""
 
+import copy
 import importlib
 import inspect
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -354,6 +356,18 @@ def test_every_public_function_says_what_it_takes_and_gives():
         kinds = [parameter.annotation for parameter in signature.parameters.values()]
         assert inspect.Signature.empty not in [*kinds, signature.return_annotation], name
         assert inspect.getdoc(function)
+
+
+@pytest.mark.parametrize("copied", [lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy])
+def test_a_model_can_be_taken_to_another_process(copied):
+    model = small_model()
+    model.encoder.fit_to(266)
+    there = copied(model)
+    assert_same(there, model)
+    assert there.encoder.n_usable == 266
+    assert there.encoder._cached_ids.__wrapped__.__self__ is there.encoder
+    texts = [picogpt.generate_batch(one, ["in the"], 9) for one in (there, model)]
+    assert texts[0] == texts[1]
 
 
 def test_a_model_shows_itself_in_a_line():

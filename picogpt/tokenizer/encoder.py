@@ -69,7 +69,7 @@ class Encoder:
 
     Added tokens stay whole where a text holds them. The special ones among them mark what is no
     text: in a text they are plain text, unless asked for. `roles` says what they are for, under
-    Hugging Face's names: {"pad_token": "[PAD]", ...}.
+    Hugging Face's names: {"pad_token": "[PAD]", ...}. `chat_template` is kept for transformers.
     `end_of_text` is the id of <|endoftext|>, else of the token in the role eos_token, else None.
     `n_vocab` is one more than the highest id.
 
@@ -80,7 +80,15 @@ class Encoder:
     'lower'
     """
 
-    def __init__(self, vocab, merges, added_tokens=(), add_prefix_space=False, roles=()):
+    def __init__(
+        self,
+        vocab,
+        merges,
+        added_tokens=(),
+        add_prefix_space=False,
+        roles=(),
+        chat_template=None,
+    ):
         self.vocab = vocab
         self.merges = merges
         self.added = {token.content: token for token in added_tokens}
@@ -92,6 +100,7 @@ class Encoder:
         self.special = {token.content for token in self.added.values() if token.special}
         self.add_prefix_space = add_prefix_space
         self.roles = dict(roles)
+        self.chat_template = chat_template
         eos = self.added_tokens.get(self.roles.get("eos_token"))
         self.end_of_text = self.added_tokens.get(END_OF_TEXT, eos)
         self._tokens = {id: token for token, id in vocab.items()}
@@ -102,8 +111,21 @@ class Encoder:
         self._ranks = {merge: rank for rank, merge in enumerate(merges)}
         self._splitter = AddedTokenSplitter(self.added.values())
         self.tokens_across_gaps = self._splitter.across_gaps()  # for training.data.read_chunks
+        self._make_caches()
+
+    def _make_caches(self):
+        """Keep the tokens of what has been read, since words come again."""
         self._cached_ids = lru_cache(2**15)(self._ids_of_pre_token)  # a novel has up to 18,000
         self._cached_merge = lru_cache(2**8)(self._merge)  # of windows: many repeat a sign
+
+    def __getstate__(self):
+        """What pickle takes to another process: all but the caches, which it can't."""
+        return {name: value for name, value in vars(self).items() if "_cached_" not in name}
+
+    def __setstate__(self, state):
+        """Be what __getstate__ gave, with empty caches."""
+        vars(self).update(state)
+        self._make_caches()
 
     @classmethod
     def from_merges(cls, merges):

@@ -12,12 +12,17 @@ from pathlib import Path
 
 from picogpt.tokenizer.added_tokens import AddedToken
 from picogpt.tokenizer.encoder import END_OF_TEXT, Encoder
-from picogpt.tools.errors import CheckpointError, UnsupportedTokenizerError
+from picogpt.tools.errors import CheckpointError, UnsupportedTokenizerError, brief
 from picogpt.tools.files import unreadable, write_text, written_together
 
 ENCODER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")  # of save_encoder
 # what transformers would read as well, or instead of the files that save_encoder writes
-OTHER_FILES = ("tokenizer.json", "added_tokens.json", "special_tokens_map.json")
+OTHER_FILES = (
+    "tokenizer.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 ROLE_LISTS = ("additional_special_tokens", "extra_special_tokens")  # the second since 2025
 FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
@@ -33,9 +38,9 @@ def load_encoder(folder):
     config_file, whole_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
     with said_of(config_file):
         config = read_object(config_file, {})
+        add_prefix_space = flag(config, "add_prefix_space")
     with said_of(whole_file):
         whole = read_object(whole_file, None)
-        add_prefix_space = config.get("add_prefix_space", False)
         if whole and "GPT2" not in str(config.get("tokenizer_class", "GPT2")):
             add_prefix_space = prefix_space_of(whole)  # other classes go by this file
     vocab, merges = read_vocabulary(folder, whole)
@@ -47,7 +52,10 @@ def load_encoder(folder):
         added = {token["content"]: token for token in read_added(path, config)}
         added = added_tokens(added, in_roles, vocab)
         check_vocab(vocab | {token.content: token.id for token in added})
-    return Encoder(vocab, merges, added, add_prefix_space, roles)
+    path = folder / "chat_template.jinja"
+    with said_of(path):
+        template = path.read_text("utf-8") if path.exists() else config.get("chat_template")
+    return Encoder(vocab, merges, added, add_prefix_space, roles, template)
 
 
 @contextmanager
@@ -80,6 +88,17 @@ def read_object(path, default):
     return values
 
 
+def flag(values, name):
+    """One of a file's flags, false where it is missing or null.
+
+    Raises ValueError for what is neither true nor false: "false" in quotes would count as true.
+    """
+    value = values.get(name)
+    if value not in (None, True, False):
+        raise ValueError(f"{name} is {brief(value)}, neither true nor false")
+    return bool(value)
+
+
 def read_vocabulary(folder, whole):
     """Vocabulary and merges of the folder, checked; `whole` is what its tokenizer.json holds."""
     missing = [name for name in ("vocab.json", "merges.txt") if not (folder / name).exists()]
@@ -101,7 +120,7 @@ def read_vocabulary(folder, whole):
         check_vocab(vocab)
     path = folder / "merges.txt"
     with said_of(path):
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
         merges = [line for line in lines if line and not line.startswith("#version")]
         check_merges(merges, vocab, path)
     return vocab, merges
@@ -197,7 +216,8 @@ def added_tokens(added, in_roles, vocab):
     """A list of AddedTokens from two {content: dict of id and flags}.
 
     `added` are those of a file, `in_roles` those that have a role, which makes them special. One
-    that has no id in the vocabulary or a file gets the next, as transformers numbers it.
+    that has no id in the vocabulary or a file gets the next, as transformers numbers it. Raises
+    ValueError for a flag that is neither true nor false.
     """
     next_id = max([*vocab.values(), *(token["id"] for token in added.values())]) + 1
     tokens = []
@@ -206,8 +226,8 @@ def added_tokens(added, in_roles, vocab):
         if id is None:
             id = next_id
             next_id += 1
-        special = content in in_roles or bool(token.get("special"))
-        flags = {name: bool(token[name]) for name in FLAGS if name in token}
+        special = content in in_roles or flag(token, "special")
+        flags = {name: flag(token, name) for name in FLAGS if name in token}
         flags = {"normalized": not special} | flags | {"special": special}
         tokens.append(AddedToken(content, id, **flags))
     return tokens
@@ -259,6 +279,8 @@ def save_encoder(encoder, folder):
     if END_OF_TEXT not in encoder.added:  # which transformers would add
         config |= dict.fromkeys(["bos_token", "eos_token", "unk_token"])
     config |= encoder.roles
+    if encoder.chat_template is not None:
+        config["chat_template"] = encoder.chat_template
     with written_together(folder, last="merges.txt", outdated=OTHER_FILES) as made:
         write_text(made / "vocab.json", json.dumps(encoder.vocab, ensure_ascii=False))
         write_text(made / "merges.txt", "\n".join(["#version: 0.2", *encoder.merges, ""]))

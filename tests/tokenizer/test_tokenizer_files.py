@@ -75,6 +75,34 @@ def test_save_and_load(tmp_path):
     assert sorted(names) == ["merges.txt", "tokenizer_config.json", "vocab.json"]
 
 
+def test_a_byte_order_mark_is_none_of_the_first_merge(tmp_path):
+    write_pair(tmp_path, merges="\ufeff" + TEXT)
+    assert load_encoder(tmp_path).merges == MERGES
+    write_pair(tmp_path, merges="\ufeff" + TEXT.partition("\n")[2])
+    assert load_encoder(tmp_path).merges == MERGES
+
+
+@pytest.mark.parametrize("at", ["add_prefix_space", "lstrip", "special"])
+def test_a_flag_in_quotes_is_refused(tmp_path, at):
+    token = {"content": "<x>", "lstrip": False, "special": None} | {at: "false"}
+    said = {"add_prefix_space": token.pop("add_prefix_space", 1)}
+    config = said | {"added_tokens_decoder": {len(VOCAB): token}}
+    (write_pair(tmp_path) / "tokenizer_config.json").write_text(json.dumps(config))
+    refused(tmp_path, rf"tokenizer_config.json .*{at} is 'false', neither true nor false")
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+def test_a_chat_template_stays_with_its_tokenizer(tmp_path, file):
+    template = "{% for m in messages %}한\n{{ m }}{% endfor %}"
+    write_pair(tmp_path)
+    text = json.dumps({"chat_template": template}) if file.endswith("json") else template
+    (tmp_path / file).write_text(text, encoding="utf-8", newline="")
+    save_encoder(load_encoder(tmp_path), tmp_path / "new")
+    assert load_encoder(tmp_path / "new").chat_template == template
+    save_encoder(ENCODER, tmp_path)  # another, which has none
+    assert load_encoder(tmp_path).chat_template is None
+
+
 def test_save_leaves_no_other_tokenizer_behind(tmp_path):
     write_whole(tmp_path, tokenizer_json(OTHER))
     save_encoder(ENCODER, tmp_path)
