@@ -258,8 +258,9 @@ def test_features_are_kept_where_the_flag_says_and_nowhere(probe, tmp_path):
     assert list((tmp_path / "kept").rglob("*.npy")) and not (tmp_path / "home").exists()
 
 
-def test_an_empty_cache_folder_is_not_the_current_one(probe):
+def test_an_empty_cache_folder_is_not_the_current_one(probe, tmp_path, monkeypatch):
     """As --cache_dir "$CACHE" where the variable is not set."""
+    monkeypatch.chdir(tmp_path)  # where features would go
     code, _, err = probe("sst", "--cache_dir=")
     assert code == 2 and err == "--cache_dir must be a path, not ''\n"
 
