@@ -20,7 +20,7 @@ from picogpt.tools.tree import tree_map
 from picogpt.training.log import Log
 from picogpt.training.resumable import Progress, train_steps
 from picogpt.training.run_folder import CHECKPOINT, CURVE, LAST, LOG, remove_last
-from picogpt.training.state import load_meta, save_state
+from picogpt.training.state import deferred_interrupt, load_meta, save_state
 from picogpt.training.windows import batch_at, next_lines
 
 VALID_WINDOWS = 64  # so many of the validation text, the first ones, tell how training goes
@@ -146,19 +146,23 @@ def train(model, texts_at, valid, out, recipe, dtype=np.float32):
     texts_at(step) is the list of Texts that a step reads from; `valid` is the validation text, on
     which nothing is trained. What is saved in the end, and at every checkpoint, as dtype, is the
     model of the lowest loss on `valid` so far. run_folder.py tells what else is in the folder.
-    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed. Raises NotFiniteError where the
+    Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed; pressed when all steps are
+    done, it waits until the result is written. Raises NotFiniteError where the
     loss becomes NaN or infinite, after saving the best model before that.
     """
     run = Run(model, texts_at, valid, out, recipe, dtype)
-    try:
-        train_steps(
-            run.progress, run.take_step, recipe.n_steps, after_step=run.after_step,
-            rate=recipe.rate, n_threads=recipe.n_threads, path=run.checkpoint,
-            after_saving=run.save_model,
-        )  # fmt: skip
-    except NotFiniteError as error:
-        raise NotFiniteError(f"{error}; {run.rescue()}") from None
-    run.finish()
+    with deferred_interrupt() as pressed:
+        try:
+            train_steps(
+                run.progress, run.take_step, recipe.n_steps, after_step=run.after_step,
+                rate=recipe.rate, n_threads=recipe.n_threads, path=run.checkpoint,
+                after_saving=run.save_model,
+            )  # fmt: skip
+        except NotFiniteError as error:
+            raise NotFiniteError(f"{error}; {run.rescue()}") from None
+        run.finish()
+    if pressed:
+        raise KeyboardInterrupt(f"{out} holds the model: all steps were done before it was stopped")
 
 
 class Run:

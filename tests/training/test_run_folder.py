@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,22 @@ def test_every_command_can_use_a_stopped_run(train, text, tmp_path, monkeypatch,
     assert call(perplexity.main, [str(text), *model]) == 0
     assert call(explain.main, ["1+1", "--out", str(tmp_path / "page.html"), *model]) == 0
     assert "perplexity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["save", "save_state"])
+def test_ctrl_c_while_the_result_is_written_loses_nothing(train, tmp_path, monkeypatch, name):
+    write = getattr(loop, name)
+
+    def write_and_press(*given):
+        monkeypatch.setattr(loop, name, write)
+        signal.raise_signal(signal.SIGINT)
+        write(*given)
+
+    monkeypatch.setattr(loop, name, write_and_press)
+    code, said = train(6)
+    assert code == 130 and "out holds the model: all steps were done before" in said
+    assert "6 steps: it is finished" in train(6)[1]
+    assert (tmp_path / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("n_steps", [12, 5, 3])
