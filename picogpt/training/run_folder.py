@@ -9,6 +9,7 @@ last-step/: the model of a finished run's last step, where an earlier one was th
 """
 
 import json
+import os
 import re
 import sys
 from contextlib import suppress
@@ -38,7 +39,8 @@ def has_own_name(file):
 def is_own_file(file, out):
     """Whether a training run wrote a file, the one in `out` or another: then it is no data."""
     folder = file.parent.parent if file.parent.name == LAST else file.parent
-    is_run = folder.resolve() == out.resolve() or (folder / RUN).exists()
+    is_ours = os.path.realpath(folder) == os.path.realpath(out)  # resolve() fails at a link's loop
+    is_run = is_ours or (folder / RUN).exists()
     return is_run and has_own_name(file)
 
 

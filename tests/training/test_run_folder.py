@@ -174,6 +174,13 @@ def test_a_finished_run_without_its_tokenizer_is_told_before_it_goes_on(train, t
     assert contents(tmp_path / "out") == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="on Windows not everybody may make links")
+def test_a_link_to_itself_can_be_no_folder(train, tmp_path):
+    (tmp_path / "out").symlink_to(tmp_path / "out")
+    code, said = train(3)
+    assert code == 1 and "out can't be a folder to write to" in said
+
+
 def killed(*_, **__):
     raise MemoryError
 
