@@ -201,10 +201,14 @@ def read_examples(task, path, split):
 def check_lines(row, task, place):
     """Raise DataError where a row that stands on several lines must have an unclosed quote.
 
-    Up to the next quote, such a cell takes in tabs and whole rows.
+    Up to the next quote, such a cell takes in tabs and whole rows. Empty lines before a row are
+    none of its own: some programs on Windows write one after each.
     """
-    texts = [text for text in row.values() if isinstance(text, str)]
-    if not task.multiline or any("\n" in text and "\t" in text for text in texts):
+    texts = []
+    for value in row.values():
+        texts += value if isinstance(value, list) else [value or ""]  # a list: cells too many
+    broken = [text for text in texts if "\n" in text or "\r" in text]
+    if broken and (not task.multiline or any("\t" in text for text in broken)):
         hint = "close it, or write two for one in the text"
         raise DataError(f"{place}: a quote opens a cell and isn't closed in its line: {hint}")
 

@@ -110,6 +110,20 @@ def test_an_unclosed_quote_is_told_with_its_line_and_swallows_nothing(tmp_path):
             read(path)
 
 
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", "\r\r\n"])
+def test_empty_lines_between_rows_open_no_quote(tmp_path, end):
+    """A Python program on Windows that opens its file without newline="" writes \\r\\r\\n."""
+    text = HEAD + "0\ta\tgood\t3\n1\tb\tbad\t1\n"
+    plain = read(sst(tmp_path, text))
+    assert read(sst(tmp_path, text.replace("\n", end))) == plain
+
+
+def test_a_quote_in_a_cell_too_many_swallows_nothing(tmp_path):
+    path = sst(tmp_path, HEAD + '0\ta\tgood\t3\t"x\n1\tb\tbad\t1\n')
+    with pytest.raises(DataError, match="line 2: a quote opens a cell and isn't closed"):
+        read(path)
+
+
 def test_of_quora_a_question_may_stand_on_several_lines_but_not_hold_rows(tmp_path):
     head, path = "\tid\tsentence1\tsentence2\tis_duplicate\n", tmp_path / "quora-train.csv"
     path.write_text(head + '7\ta\t"Who\nis it?"\tWhat?\t1.0\n')
