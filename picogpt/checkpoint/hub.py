@@ -71,12 +71,15 @@ def find_model(name, models_dir=None, patience=10, check=None):
 
     `name` is a size, tiny, a folder, or a hub id; models live in `models_dir` (weights/ of a
     checkout, else ~/.cache/picogpt) and in the user's Hugging Face cache. Raises UsageError for a
-    name that is none of these, CheckpointError for a path to nothing, and fetch_model's errors.
+    name that is none of these, CheckpointError for a path to nothing or to a file, and what
+    fetch_model raises.
     """
     name = os.fspath(name)
     path = os.path.expanduser(name)  # noqa: PTH111 - pathlib's raises on an unknown ~user
     if name not in (*MODEL_IDS, "tiny") and os.path.isdir(path):  # noqa: PTH112 - on a long name
         return Path(path)
+    if "/" in name and os.path.isfile(path):  # noqa: PTH113 - it may look like a hub id
+        raise CheckpointError(f"{name} is a file: name the folder that it is in")
     if name == "tiny":
         if tiny := next(filter(is_complete, TINY_FOLDERS), None):
             return tiny

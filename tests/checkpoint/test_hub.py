@@ -99,6 +99,15 @@ def test_a_name_that_is_nothing(hub, tmp_path, name):
     assert not hub.seen
 
 
+def test_a_file_of_a_model_is_no_hub_id(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("model").mkdir()
+    Path("model", "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="config.json is a file: name the folder that it is"):
+        find_model("model/config.json")
+    assert not hub.seen
+
+
 def test_a_path_to_no_folder_is_no_wrong_usage(tmp_path):
     with pytest.raises(CheckpointError, match="no folder"):
         find_model(f"{tmp_path}/none")
