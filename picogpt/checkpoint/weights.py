@@ -313,9 +313,16 @@ def check_saved_dtype(dtype):
 def save_params(params, config, folder, dtype=np.float32):
     """Write model.safetensors under the names that GPT2LMHeadModel gives them.
 
-    Raises CheckpointError where an array has another shape than the config says, or a number that
-    the dtype can't hold: float16 ends at 65504.
+    Raises CheckpointError where an array is missing, is none of the config's or has another shape
+    than it says, and for a number that the dtype can't hold: float16 ends at 65504.
     """
+    shapes = checkpoint_tree(config)
+    found, wanted = (set(tree_leaves(tree_paths(tree))) for tree in (params, shapes))
+    if found != wanted:
+        path = min(found ^ wanted)
+        said = "has an array" if path in found else "lacks the array"
+        layers = f"the config's n_layer is {config.n_layer}"
+        raise CheckpointError(f"the model {said} {path}, unlike its config ({layers})")
     tensors = {}
 
     def put(leaf, array):
@@ -332,5 +339,5 @@ def save_params(params, config, folder, dtype=np.float32):
             said = f"{name} has numbers that are too large for {np.dtype(dtype)}"
             raise CheckpointError(f"{said}: save it as float32") from None
 
-    tree_map(put, checkpoint_tree(config), params)
+    tree_map(put, shapes, params)
     write_arrays(Path(folder) / WEIGHTS, tensors, {"format": "pt"})

@@ -487,6 +487,21 @@ def test_save_float16_halves_the_file(tmp_path):
     assert (tmp_path / "model.safetensors").stat().st_size < 2 * n_numbers + 10_000
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"blocks": PARAMS["blocks"][:1]}, "lacks the array blocks.1.attn.c_attn.b, .* is 2"),
+        ({"blocks": PARAMS["blocks"] * 2}, "has an array blocks.2.attn.c_attn.b, .* n_layer is 2"),
+        ({"wpe": {}}, "lacks the array wpe"),
+        ({"more": PARAMS["wpe"]}, "has an array more"),
+    ],
+)
+def test_save_refuses_more_or_fewer_arrays_than_the_config_says(tmp_path, changes, said):
+    with pytest.raises(CheckpointError, match=said):
+        save_params(PARAMS | changes, CONFIG, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.filterwarnings("error")
 def test_save_refuses_numbers_that_the_type_cannot_hold(tmp_path):
     save_params(PARAMS, CONFIG, tmp_path)
