@@ -145,6 +145,9 @@ def check_flags(flags):
     at_least(0, **{name: flags[name] for name in (*others, "muon_rate", "beta2")})
     if flags["top_k_layers"] and flags["model_size"] is None:
         raise UsageError("--top_k_layers trains a part of a model: name it with --model_size")
+    if flags["vocab_from"] is not None and flags["model_size"] is not None:
+        said = "--vocab_from is for a new tokenizer, and --model_size brings its own"
+        raise UsageError(f"{said}: leave one of them out")
     if flags["dropout"] >= 1 or not 0 < flags["finish_share"] <= 1:
         raise UsageError("--dropout must be below 1, --finish_share above 0 and at most 1")
     if flags["beta2"] >= 1 or not (flags["decay_share"] is None or 0 < flags["decay_share"] <= 1):

@@ -113,8 +113,8 @@ def features(model, sequences, layer=None, pool="last", *, keep=None, executor=N
     the next starts at once; what was longest unused goes when it is more than 2 GB. `executor` is
     any concurrent.futures.Executor; its workers load the model from `folder`, by a path that each
     of them can read, or else from model.folder. Raises PicoGPTError where a worker fails,
-    UsageError for a pool, layer or folder that there isn't, TextError for what are no ids, and
-    NotFiniteError where the model's numbers are NaN or infinite: none of them are kept.
+    UsageError for a pool, layer or folder that there isn't, TextError for what are no ids or too
+    many, and NotFiniteError where the model's numbers are NaN or infinite: none of them are kept.
     """
     if executor is None:  # a thread for each core, with BLAS kept to one core each
         with blas_threads(1) as alone, ThreadPoolExecutor(cores() if alone else 1) as executor:
@@ -148,8 +148,12 @@ def check_request(model, sequences, layer, pool):
         raise UsageError(f"layer is {layer}, {model.name} has 0 to {model.config.n_layer}")
     if isinstance(sequences, str) or any(isinstance(ids, str) for ids in sequences):
         raise TextError("features takes lists of ids: encode_texts makes them of texts")
+    n_ctx = model.config.n_ctx
     for ids in sequences:
         check_ids(ids, model.config)
+        if len(ids) > n_ctx:
+            said = f"{model.name} reads {n_ctx} ids at most, not {len(ids)}"
+            raise TextError(f"{said}: encode_texts keeps a text's end")
 
 
 def compute_batches(model, sequences, batches, layer, pool, cache, executor, folder):

@@ -256,6 +256,7 @@ def test_no_texts_have_no_features(tmp_path):
         ("a text", {}, TextError), (["a text"], {}, TextError), ([[1, 999]], {}, TextError),
         ([[]], {}, TextError), ([[1.5]], {}, TextError), ([[1]], {"pool": "max"}, UsageError),
         ([[1]], {"layer": 3}, UsageError), ([[1]], {"layer": -1}, UsageError),
+        ([[1], [1] * 33], {}, TextError),
     ],
 )  # fmt: skip
 def test_what_can_have_no_features_is_told_in_a_sentence(given, options, error):

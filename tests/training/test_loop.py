@@ -283,6 +283,7 @@ def test_the_tokenizer_may_be_learned_from_other_files(text, tmp_path):
         (["--n_embd", "15"], "n_embd"),
         (["--n_layer", "0"], "n_layer"),
         (["--top_k_layers", "1"], "model_size"),
+        (["--vocab_from", "SAME", "--model_size", "tiny"], "--model_size brings its own"),
         (["--finish_share", "2"], "finish_share"),
         (["--batch_size", "0"], "batch_size"),
         (["--learning_rate", "-1"], "learning_rate"),
