@@ -33,7 +33,8 @@ def is_held(path):
                 return True
         except OSError:  # the one that listed the folder is closed by now
             continue
-    return any(line.rstrip("\n").endswith(f" {path}") for line in Path("/proc/self/maps").open())
+    lines = Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines()
+    return any(line.endswith(f" {path}") for line in lines)
 
 
 def refuse_held(*paths):
