@@ -1,5 +1,6 @@
 """The page that answers, in a browser and with a real server: type, grow, silence, patch, learn."""
 
+import re
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -134,6 +135,9 @@ def test_a_silenced_head_moves_the_prediction(visit, model):
     p, order = next_tokens(model, ids)
     q, after = next_tokens(model, ids, silence)
     assert np.abs(p - q).max() > 0.001
+    reading = page.locator('[data-reading="0"]').inner_text()
+    now, before = re.search(r"silenced: .* with ([\d.]+) % now, ([\d.]+) % with", reading).groups()
+    check([now, before], [100 * q[order[0]], 100 * p[order[0]]])
     check(percents(page, '[data-change="0-before"]'), p[order[:8]])
     check(percents(page, '[data-change="0-after"]'), q[after[:8]])
     assert page.locator("#block-out").inner_text() == "1"  # where the reader was

@@ -226,7 +226,7 @@ const STEPS = [
     shape: (n) => `[${n}, ${count(vocab.length)}] → [${n - 1}] → 1`,
     goes: ["logits, ids", "loss"],
     source: [[src("backprop", "cross_entropy", "logits = x", 2)]],
-    text: () => say("A sentence is a row of blanks: at every place the model foretells the next token, and the mask sees to it that it hasn't read it. The loss of a place is −log (the natural logarithm; its unit is the nat) of the probability that the true next token got: 0 if it was certain, 0.69 at one half. Training lowers the mean. The last blank has no true answer: it is what the model is to write.",
+    text: () => say("A sentence is a row of blanks: at every place the model foretells the next token, which the mask has kept it from reading. The loss of a place is −log (the natural logarithm; its unit is the nat) of the probability that the true next token got: 0 if it was certain, 0.69 at one half. Training lowers the mean. The last blank has no true answer: it is what the model is to write.",
       "문장은 빈칸이 이어진 것과 같습니다. 모델은 자리마다 다음 토큰을 예측하며, 마스크 때문에 정답을 미리 볼 수 없습니다. 한 자리의 손실은 실제 다음 토큰에 준 확률의 −log입니다. 확률이 1이면 0, 1/2이면 0.69입니다. 학습은 그 평균을 줄입니다. 마지막 빈칸에는 정답이 없습니다. 모델이 채울 자리입니다."),
     fill: lossTable,
     slide: "The cat sat on the ____",

@@ -89,16 +89,20 @@ function wayOf(t) {
 }
 
 function headReading(t, i) {  // what the picked head does for the picked token, in a sentence
-  const { block, head } = state, [[j, w]] = heaviest(t, i, 1), [best, p] = unchangedBest(t);
+  const { block, head } = state, [[j, w]] = heaviest(t, i, 1), [id, p] = unchangedBest(t), best = visible(id);
   const without = percent(Math.min(1, p * Math.exp(-effectOf(t, block, head))));
-  const estimate = say(`By an estimate from the gradient, “${best}” would come next with ${without} without this head, instead of ${percent(p)}.`,
-    `그래디언트로 어림하면, 다음에 “${best}”가 올 확률은 이 헤드가 없을 때 ${percent(p)}에서 ${without}로 바뀝니다.`);
+  const now = percent(spread(t, 1)[orderOf(t).indexOf(id)]);
+  const what = live && isSilenced(block, head)
+    ? say(`It is silenced: “${best}” comes next with ${now} now, ${percent(p)} with nothing changed. What is left is carried by other heads.`,
+      `지금은 꺼져 있습니다. 다음에 “${best}”가 올 확률은 아무것도 바꾸지 않았을 때 ${percent(p)}, 지금 ${now}입니다. 남은 확률은 다른 헤드들이 만듭니다.`)
+    : say(`By a first estimate from the gradient, “${best}” would come next with ${without} without this head, instead of ${percent(p)}. Silence it to see what becomes of it: it may be far more or less.`,
+      `그래디언트로 거칠게 어림하면, 다음에 “${best}”가 올 확률은 이 헤드가 없을 때 ${percent(p)}에서 ${without}로 바뀝니다. 헤드를 꺼서 실제로 얼마나 달라지는지 확인해 보세요. 어림과 많이 다를 수도 있습니다.`);
   return [el("p", { class: "reading", "aria-live": "polite", "data-reading": t }, say(
-    `Block ${block}, head ${head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). ${estimate} Silence it to see what becomes of it.`,
-    `블록 ${block}, 헤드 ${head}: ${tokenAt(t, i)} 토큰은 ${tokenAt(t, j)} 토큰을 가장 많이 봅니다(${format(w)}). ${estimate} 헤드를 꺼서 실제로 얼마나 달라지는지 확인해 보세요.`)),
+    `Block ${block}, head ${head}: ${tokenAt(t, i)} looks most at ${tokenAt(t, j)} (${format(w)}). ${what}`,
+    `블록 ${block}, 헤드 ${head}: ${tokenAt(t, i)} 토큰은 ${tokenAt(t, j)} 토큰을 가장 많이 봅니다(${format(w)}). ${what}`)),
     el("p", {}, jump("weights", { class: "go" }, say("See its weights large ↓", "가중치 크게 보기 ↓")), " ", live && live.silenceButton(block, head, t, true))];
 }
 function unchangedBest(t) {  // what an unchanged model puts first, and how likely
   const order = ranked(texts[t].before || texts[t].logits);
-  return [visible(order[1][0]), softmaxInOrder(order, 1)[0]];
+  return [order[1][0], softmaxInOrder(order, 1)[0]];
 }
