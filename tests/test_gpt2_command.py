@@ -1,5 +1,6 @@
 """python gpt2.py as its users run it: most in this process, some as a process of its own."""
 
+import io
 import os
 import signal
 import subprocess
@@ -251,15 +252,33 @@ def test_any_text_comes_out_under_any_encoding(tmp_path, encoding, shown):
     assert done.stdout.decode(encoding).rstrip() == shown
 
 
-def test_each_character_is_printed_as_soon_as_it_is_whole(tmp_path):
+def test_no_character_is_printed_in_parts(tmp_path):
     text = "a한🤖b" * 30
     folder = reciter_folder(tmp_path / "model", text)
     with started("x", "--model_size", folder, "--n_tokens_to_generate", "500") as running:
         chunks = list(iter(lambda: os.read(running.stdout.fileno(), 1 << 16), b""))
     assert running.returncode == 0
-    assert len(chunks) > 3  # it was not kept until the end
     assert all(chunk.decode() for chunk in chunks)  # none of them ends within a character
     assert b"".join(chunks).decode().rstrip() == text
+
+
+class Screen(io.StringIO):
+    """A stdout that remembers what could be read on it, each time that it was flushed."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def flush(self):
+        self.seen.append(self.getvalue())
+
+
+def test_no_character_waits_for_the_next(tmp_path, monkeypatch):
+    text = "a한🤖b" * 30
+    folder = reciter_folder(tmp_path / "model", text)
+    monkeypatch.setattr(sys, "stdout", Screen())
+    gpt2.main("x", model_size=str(folder), n_tokens_to_generate=500)
+    assert {text[:n] for n in range(1, len(text) + 1)} <= set(sys.stdout.seen)
 
 
 def started(*argv, python=()):
