@@ -147,8 +147,8 @@ def train(model, texts_at, valid, out, recipe, dtype=np.float32):
     which nothing is trained. What is saved in the end, and at every checkpoint, as dtype, is the
     model of the lowest loss on `valid` so far. run_folder.py tells what else is in the folder.
     Raises KeyboardInterrupt, after saving, when Ctrl-C was pressed; pressed when all steps are
-    done, it waits until the result is written. Raises NotFiniteError where the
-    loss becomes NaN or infinite, after saving the best model before that.
+    done, it waits until the result is written. Raises NotFiniteError where the loss becomes NaN or
+    infinite, after saving the best model before that.
     """
     run = Run(model, texts_at, valid, out, recipe, dtype)
     with deferred_interrupt() as pressed:
