@@ -299,4 +299,6 @@ def test_a_full_cache_is_refused_before_anything_is_written():
     with pytest.raises(ValueError, match="5 tokens are more than the cache's 4"):
         kernels.mha(draw(5, 24), **BLOCK["attn"], n_head=N_HEAD, caches=[small])
     for block, old in zip(caches[0], before[0]):
-        assert block["length"] == old["length"] == 150 and np.array_equal(block["k"], old["k"])
+        assert block["length"] == old["length"] == 150
+        for name in ("k", "v"):  # as bytes: the rows not yet used may hold NaN, unequal to itself
+            assert block[name].tobytes() == old[name].tobytes()
