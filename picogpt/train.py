@@ -20,7 +20,13 @@ from picogpt.tools.cli import at_least, run
 from picogpt.tools.cores import cores
 from picogpt.tools.errors import CheckpointError, DataError, UsageError
 from picogpt.tools.files import locked
-from picogpt.training.data import encode_files, find_files, line_starts, split_names
+from picogpt.training.data import (
+    document_starts,
+    encode_files,
+    find_files,
+    line_starts,
+    split_names,
+)
 from picogpt.training.loop import Recipe, init_params, train
 from picogpt.training.run_folder import (
     begin_or_go_on,
@@ -67,6 +73,7 @@ def main(
     seed: int = 0,
     n_threads: int | None = None,
     by_line: bool = False,
+    by_document: bool = False,
     no_special_tokens: bool = False,
     half: bool = False,
 ):
@@ -112,6 +119,8 @@ def main(
         seed: the same number gives the same model again.
         n_threads: parts of a batch that are computed at the same time; without it, one a core.
         by_line: begin every window where a line begins: for texts of one example a line.
+        by_document: begin windows where a text does, at an <|endoftext|>, if one comes within them:
+            for short texts, such as stories, so that they are read with what they began with.
         no_special_tokens: read <|endoftext|> in the files as plain text; without this it is the
             token that ends a text, and what stands behind it another one.
         half: write the weights as float16.
@@ -147,6 +156,11 @@ def check_flags(flags):
         raise UsageError("--top_k_layers trains a part of a model: name it with --model_size")
     if flags["vocab_from"] is not None and flags["model_size"] is not None:
         said = "--vocab_from is for a new tokenizer, and --model_size brings its own"
+        raise UsageError(f"{said}: leave one of them out")
+    if flags["by_line"] and flags["by_document"]:
+        raise UsageError("windows begin --by_line or --by_document: leave one of them out")
+    if flags["by_document"] and flags["no_special_tokens"]:
+        said = "--by_document looks for <|endoftext|>, which --no_special_tokens makes plain text"
         raise UsageError(f"{said}: leave one of them out")
     if flags["dropout"] >= 1 or not 0 < flags["finish_share"] <= 1:
         raise UsageError("--dropout must be below 1, --finish_share above 0 and at most 1")
@@ -232,6 +246,11 @@ def train_in_folder(out, flags, files, model, goes_on):
     main_texts, finish_texts, valid_text = texts(
         first, files.shares, finish, valid_ids, sizes["n_ctx"], find_lines
     )
+    if flags["by_document"]:
+        main_texts, finish_texts = (
+            [text._replace(documents=document_starts(model.encoder, text.ids)) for text in some]
+            for some in (main_texts, finish_texts)
+        )
     n_first = round(flags["n_steps"] * (1 - flags["finish_share"]))
 
     def texts_at(step):
@@ -333,7 +352,7 @@ def texts(first, shares, finish, valid, n_ctx, find_lines):
         lines = None if find_lines is None else find_lines(ids)
         if lines is not None and not (lines < len(ids) - n_ctx).any():
             raise DataError(f"{name}: no window fits behind the end of a line, as --by_line asks")
-        return Text(ids, lines, share)
+        return Text(ids, lines=lines, share=share)
 
     valid_name = "--valid"
     if valid is None:

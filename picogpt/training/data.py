@@ -161,3 +161,8 @@ def line_starts(encoder, ids):
     if encoder.end_of_text is not None:
         ends.append(encoder.end_of_text)
     return np.flatnonzero(np.isin(ids[1:], ends)) + 2
+
+
+def document_starts(encoder, ids):
+    """Where documents begin among the ids of a text, at their <|endoftext|>: places in order."""
+    return np.flatnonzero(ids == encoder.end_of_text)

@@ -15,6 +15,7 @@ class Text(NamedTuple):
     ids: np.ndarray  # [n_tokens]
     lines: np.ndarray | None = None  # where lines begin, if windows are to begin there
     share: int = 1  # how many windows in a round this text gives, where there are several
+    documents: np.ndarray | None = None  # where documents do, if windows are to, where they can
 
 
 def batch_at(step, texts, n_ctx, batch_size, seed):
@@ -50,7 +51,8 @@ def windows_of(text, first, n_windows, n_ctx, seed):
 
     Each pass over the text, which has at least 2 * n_ctx tokens, cuts it into windows anew, at
     another offset, and shuffles them; the last token of one is the first of the next. With lines,
-    each window moves on to the next beginning of a line.
+    each window moves on to the next beginning of a line; with documents, to that of a document if
+    one begins within it.
     """
     tokens = text.ids
     starts = []
@@ -62,6 +64,11 @@ def windows_of(text, first, n_windows, n_ctx, seed):
     starts = np.concatenate(starts)[first % per_pass :][:n_windows]
     if text.lines is not None:
         starts = next_lines(starts, text.lines, len(tokens) - n_ctx)
+    if text.documents is not None:
+        moved = next_documents(starts, text.documents, n_ctx, len(tokens) - n_ctx)
+        # every second window leaves <|endoftext|> out, as a prompt does
+        odd = np.arange(first, first + n_windows) % 2
+        starts = np.where(moved == starts, starts, moved + odd)
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
@@ -73,3 +80,14 @@ def next_lines(starts, lines, end):
     """
     lines = lines[lines < end]
     return lines[np.searchsorted(lines, starts) % len(lines)]
+
+
+def next_documents(starts, documents, n_ctx, end):
+    """For each of the starts `[n]`, where the first document in its window begins: `[n]`.
+
+    A start stays where no document begins in its window. `documents` `[n_documents]` are the places
+    of all <|endoftext|>, in order; those from `end - 1` on don't count.
+    """
+    firsts = np.append(documents[documents + 1 < end], end + n_ctx)  # the last is never near enough
+    nearest = firsts[np.searchsorted(firsts, starts)]
+    return np.where(nearest < starts + n_ctx, nearest, starts)

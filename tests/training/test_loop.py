@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from models import small_encoder, small_model
 
+from picogpt import train as train_command
 from picogpt.model import load
 from picogpt.optim import new_state
 from picogpt.tokenizer.added_tokens import AddedToken
@@ -28,7 +29,7 @@ from picogpt.training import loop
 from picogpt.training.data import encode_files, find_files, line_starts, read_chunks
 from picogpt.training.loop import Recipe, init_params, train_step, valid_loss
 from picogpt.training.parallel import summed_over_threads
-from picogpt.training.windows import Text
+from picogpt.training.windows import Text, batch_at
 
 ROOT = Path(__file__).parents[2]
 SIZE = ["--n_layer", "2", "--n_embd", "16", "--n_head", "2", "--n_ctx", "16", "--vocab_size", "280"]
@@ -294,6 +295,8 @@ def test_the_tokenizer_may_be_learned_from_other_files(text, tmp_path):
         (["--shares", "1,2"], "for each part of --data, with commas between: 1 in all"),
         (["--shares", "0"], "--shares must be a whole number from 1 to 999"),
         (["--shares", "3"], "--shares needs --valid"),
+        (["--by_line", "--by_document"], "--by_line or --by_document: leave one of them out"),
+        (["--by_document", "--no_special_tokens"], "which --no_special_tokens makes plain text"),
         (["--valid", "SAME"], "--data names no files but those of --valid"),
         (["--valid", "OTHER", "--finish_with", "OTHER"], "--finish_with names no files but"),
         (["--valid", "OTHER", "--vocab_from", "OTHER"], "--vocab_from names no files but"),
@@ -409,6 +412,24 @@ def test_training_takes_the_mark_for_the_token_and_learns_no_merge_of_it(tmp_pat
         encoder = load(out).encoder
         assert (np.load(out / "tokens.npy") == encoder.end_of_text).sum() == n
         assert any("endo" in merge.replace(" ", "") for merge in encoder.merges) == learned
+
+
+def test_windows_of_training_begin_at_documents_where_that_is_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("the other day<|endoftext|>" * 400, encoding="utf-8")
+    read = []
+
+    def kept(model, texts_at, *_):
+        read.append((model, texts_at))
+
+    monkeypatch.setattr(train_command, "train", kept)
+    argv = command(tmp_path / "text.txt", tmp_path / "out", 10, "--by_document")
+    assert call(main, [*argv, "--finish_with", str(tmp_path / "text.txt")]) == 0
+    ((model, texts_at),) = read
+    for step in (0, 9):  # the last is one of the finish
+        windows = batch_at(step, texts_at(step), 8, 200, seed=0)
+        texts = [model.encoder.decode(ids.tolist()) for ids in windows]
+        begin = sum(text.removeprefix("<|endoftext|>").startswith("the") for text in texts)
+        assert begin >= 195, texts  # no document begins in the last window of the text
 
 
 def test_find_files(tmp_path, monkeypatch):
