@@ -29,6 +29,7 @@ MAY_CHANGE = {  # flags that may be others when a run goes on, and what that mea
     "n_threads": "the numbers differ in their last bits, and dropout drops others",
     "half": "the weights that are written are rounded so",
 }
+ADDED_LATER = {"by_document": "False"}  # flags that runs of earlier versions lack: what these did
 
 
 def has_own_name(file):
@@ -78,6 +79,7 @@ def begin_or_go_on(out, flags, start_folder=None):
         refuse_foreign_files(out, start_folder)
         write_flags(out, flags)
         return False
+    before = ADDED_LATER | before
     changed = [name for name in flags if flags[name] != before.get(name)]
     another = [name for name in changed if name not in MAY_CHANGE]
     # a model in several files has a config.json and no model.safetensors

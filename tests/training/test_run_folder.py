@@ -85,6 +85,19 @@ def test_a_finished_run_can_be_made_longer(train, tmp_path):
     assert "9 steps: it is finished" in train(7)[1]
 
 
+def test_a_run_that_an_earlier_version_began_goes_on(train, tmp_path, monkeypatch):
+    stopped_at(monkeypatch, 4)
+    assert train(8)[0] == 130
+    file = tmp_path / "out" / "run.json"
+    flags = json.loads(file.read_text())
+    del flags["by_document"]
+    file.write_text(json.dumps(flags))
+    code, said = train(8, "--by_document")
+    assert code == 2 and "holds a run with another by_document" in said
+    assert train(8)[0] == 0
+    assert len(losses(tmp_path / "out")) == 8
+
+
 def test_every_command_can_use_a_stopped_run(train, text, tmp_path, monkeypatch, capsys):
     import gpt2
     from picogpt import explain, perplexity
