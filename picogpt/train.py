@@ -128,6 +128,9 @@ def main(
     flags = dict(locals())
     check_flags(flags)
     model = load(model_size, models_dir, needs_text=True) if model_size is not None else None
+    if by_document and model is not None and model.encoder.end_of_text is None:
+        said = f"--by_document looks for <|endoftext|>, and {model.name} has no such token"
+        raise UsageError(f"{said}: leave it out")
     sizes = sizes_for(flags, model)
     files = find_all(flags)
     flags |= sizes | {"n_threads": n_threads or threads_before(out, batch_size)}

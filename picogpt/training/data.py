@@ -164,5 +164,5 @@ def line_starts(encoder, ids):
 
 
 def document_starts(encoder, ids):
-    """Where documents begin among the ids of a text, at their <|endoftext|>: places in order."""
+    """Where documents begin among the ids `[n_tokens]` of a text, each at its <|endoftext|>."""
     return np.flatnonzero(ids == encoder.end_of_text)

@@ -15,7 +15,7 @@ class Text(NamedTuple):
     ids: np.ndarray  # [n_tokens]
     lines: np.ndarray | None = None  # where lines begin, if windows are to begin there
     share: int = 1  # how many windows in a round this text gives, where there are several
-    documents: np.ndarray | None = None  # where documents do, if windows are to, where they can
+    documents: np.ndarray | None = None  # where documents begin, if a near one draws windows
 
 
 def batch_at(step, texts, n_ctx, batch_size, seed):
@@ -51,8 +51,8 @@ def windows_of(text, first, n_windows, n_ctx, seed):
 
     Each pass over the text, which has at least 2 * n_ctx tokens, cuts it into windows anew, at
     another offset, and shuffles them; the last token of one is the first of the next. With lines,
-    each window moves on to the next beginning of a line; with documents, to that of a document if
-    one begins within it.
+    each window moves on to the next beginning of a line; with documents, to the first beginning of
+    a document within it, or stays where there is none.
     """
     tokens = text.ids
     starts = []

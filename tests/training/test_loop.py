@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import small_encoder, small_model
+from models import small_encoder, small_folder, small_model
 
 from picogpt import train as train_command
 from picogpt.model import load
@@ -430,6 +430,15 @@ def test_windows_of_training_begin_at_documents_where_that_is_asked_for(tmp_path
         texts = [model.encoder.decode(ids.tolist()) for ids in windows]
         begin = sum(text.removeprefix("<|endoftext|>").startswith("the") for text in texts)
         assert begin >= 195, texts  # no document begins in the last window of the text
+
+
+def test_a_model_that_knows_no_end_of_text_has_no_documents(text, tmp_path, capsys):
+    model = small_folder(tmp_path / "none", n_vocab=266)  # <|endoftext|> is beyond
+    argv = ["--data", str(text), "--out", str(tmp_path / "out"), "--model_size", str(model)]
+    assert call(main, [*argv, "--by_document"]) == 2
+    assert "<|endoftext|>, and none has no such token: leave it out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert call(main, [*argv, "--n_steps", "1"]) == 0
 
 
 def test_find_files(tmp_path, monkeypatch):
