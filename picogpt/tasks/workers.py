@@ -86,7 +86,17 @@ def run_all(executor, f, calls):
         for key, args in calls.items():
             futures[executor.submit(f, *args)] = key
         for future in as_completed(list(futures)):
-            yield futures.pop(future), future.result()
+            key = futures.pop(future)
+            try:
+                result = future.result()
+            except PicoGPTError:  # of the model: it would be the same once more
+                raise
+            except Exception:  # a cluster may take what a lost worker had done for a failure
+                again = executor.submit(f, *calls[key])
+                futures[again] = key
+                result = again.result()
+                del futures[again]
+            yield key, result
     except Exception as error:
         said = f"{type(error).__name__} {error}".strip()
         raise PicoGPTError(f"a worker failed ({said}): run this again to go on") from error

@@ -6,14 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from systems import PYTHON_PATH
 
 from picogpt.tasks import workers
-from picogpt.tasks.workers import THREADS, processes
-from picogpt.tools.errors import UsageError
+from picogpt.tasks.workers import THREADS, processes, run_all
+from picogpt.tools.errors import CheckpointError, PicoGPTError, UsageError
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
@@ -90,3 +92,38 @@ def test_windows_can_have_so_many_at_most(monkeypatch):
     monkeypatch.setattr(workers.os, "name", "nt")
     with pytest.raises(UsageError, match="61 workers at most, not 62"):
         processes(62)
+
+
+def failing(error, n_times):
+    """Twice a number, but for 3, which fails n_times; and how often each number was tried."""
+    n_tries = Counter()
+
+    def twice(number):
+        n_tries[number] += 1
+        if number == 3 and n_tries[number] <= n_times:
+            raise error
+        return 2 * number
+
+    return twice, n_tries
+
+
+def test_a_call_that_fails_is_given_out_once_more():
+    """A cluster that loses a worker may say of a call that was done that it has failed."""
+    twice, n_tries = failing(AttributeError("no attribute 'with_traceback'"), 1)
+    with ThreadPoolExecutor(2) as executor:
+        done = dict(run_all(executor, twice, {i: (i,) for i in range(9)}))
+    assert done == {i: 2 * i for i in range(9)}
+    assert n_tries == Counter({i: 2 if i == 3 else 1 for i in range(9)})
+
+
+@pytest.mark.parametrize(
+    "error, most", [(OSError("no room"), 2), (CheckpointError("another model"), 1)]
+)
+def test_a_call_that_fails_again_or_for_good_is_an_error(error, most):
+    twice, n_tries = failing(error, 9)
+    with (
+        ThreadPoolExecutor(1) as executor,
+        pytest.raises(PicoGPTError, match=f"a worker failed .*{error}.*again to go on"),
+    ):
+        list(run_all(executor, twice, {i: (i,) for i in range(9)}))
+    assert n_tries[3] == most
