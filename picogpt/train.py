@@ -246,14 +246,10 @@ def train_in_folder(out, flags, files, model, goes_on):
     finish = encoded(files.finish, "finish.npy") if files.finish else None
     valid_ids = encoded(files.valid, "valid.npy") if files.valid else None
     find_lines = partial(line_starts, model.encoder) if flags["by_line"] else None
+    find_documents = partial(document_starts, model.encoder) if flags["by_document"] else None
     main_texts, finish_texts, valid_text = texts(
-        first, files.shares, finish, valid_ids, sizes["n_ctx"], find_lines
+        first, files.shares, finish, valid_ids, sizes["n_ctx"], find_lines, find_documents
     )
-    if flags["by_document"]:
-        main_texts, finish_texts = (
-            [text._replace(documents=document_starts(model.encoder, text.ids)) for text in some]
-            for some in (main_texts, finish_texts)
-        )
     n_first = round(flags["n_steps"] * (1 - flags["finish_share"]))
 
     def texts_at(step):
@@ -338,14 +334,15 @@ def new_model(encoder, sizes, seed):
     return Model(init_params(config, np.random.default_rng(seed)), config, encoder)
 
 
-def texts(first, shares, finish, valid, n_ctx, find_lines):
+def texts(first, shares, finish, valid, n_ctx, find_lines, find_documents):
     """The Texts that windows are cut from: those of most steps, those of the finish, validation's.
 
     The first two are lists.
     `first` is a list of ids `[n_tokens]`, one for each of the shares. `finish` and `valid` are ids
     or None. Without finish the last steps go on with the first; without valid the last 2 % of the
-    first are kept for validation. Windows begin where find_lines(ids) says that lines begin, or,
-    where it is None, anywhere. Raises DataError, with the flag to change, for a text that is too
+    first are kept for validation. Windows begin where find_lines(ids) says that lines begin, or, if
+    one is near, where find_documents(ids) says that a document does; without either, anywhere.
+    Raises DataError, with the flag to change, for a text that is too
     short.
     """
 
@@ -355,7 +352,8 @@ def texts(first, shares, finish, valid, n_ctx, find_lines):
         lines = None if find_lines is None else find_lines(ids)
         if lines is not None and not (lines < len(ids) - n_ctx).any():
             raise DataError(f"{name}: no window fits behind the end of a line, as --by_line asks")
-        return Text(ids, lines=lines, share=share)
+        documents = None if find_documents is None else find_documents(ids)
+        return Text(ids, lines, share, documents)
 
     valid_name = "--valid"
     if valid is None:

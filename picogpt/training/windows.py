@@ -65,10 +65,11 @@ def windows_of(text, first, n_windows, n_ctx, seed):
     if text.lines is not None:
         starts = next_lines(starts, text.lines, len(tokens) - n_ctx)
     if text.documents is not None:
-        moved = next_documents(starts, text.documents, n_ctx, len(tokens) - n_ctx)
+        end = len(tokens) - n_ctx
+        starts = next_documents(starts, text.documents, n_ctx, end)
         # every second window leaves <|endoftext|> out, as a prompt does
         odd = np.arange(first, first + n_windows) % 2
-        starts = np.where(moved == starts, starts, moved + odd)
+        starts = np.minimum(starts + odd * np.isin(starts, text.documents), end - 1)
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
