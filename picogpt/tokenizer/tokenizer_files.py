@@ -24,6 +24,10 @@ OTHER_FILES = (
     "chat_template.jinja",
 )
 
+AROUND = "it puts tokens around every text"
+PROCESSORS_AROUND = ("BertProcessing", "RobertaProcessing")  # of a tokenizer.json; they do so
+CLASSES_AROUND = ("Roberta", "Bart")  # transformers' classes of byte-level BPE that do so
+
 ROLE_LISTS = ("additional_special_tokens", "extra_special_tokens")  # the second since 2025
 FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
 
@@ -42,10 +46,10 @@ def load_encoder(folder):
     with said_of(whole_file):
         whole = read_object(whole_file, None)
         if whole and "GPT2" not in str(config.get("tokenizer_class", "GPT2")):
-            add_prefix_space = prefix_space_of(whole)  # other classes go by this file
+            check_kind(whole, whole_file)  # other classes go by this file
+            add_prefix_space = prefix_space_of(whole)
     vocab, merges = read_vocabulary(folder, whole)
-    if config.get("add_bos_token") and whole is None:
-        raise unsupported(f"{config_file} asks for a token before every text")
+    check_start_and_end(folder, config, whole)
     path = file_of_added(folder, config)
     with said_of(path):
         roles, in_roles = read_roles(folder, config)
@@ -131,7 +135,6 @@ def check_kind(tokenizer, path):
     model, pre_tokenizer = tokenizer["model"], tokenizer["pre_tokenizer"] or {"type": None}
     while pre_tokenizer["type"] == "Sequence" and len(pre_tokenizer["pretokenizers"]) == 1:
         pre_tokenizer = pre_tokenizer["pretokenizers"][0]
-    around = (tokenizer.get("post_processor") or {}).get("single", [])  # what is put around a text
     others = {
         f"its model is {model.get('type')}": model.get("type", "BPE") != "BPE",
         f"its pre-tokenizer is {pre_tokenizer['type']}": pre_tokenizer["type"] != "ByteLevel",
@@ -141,11 +144,41 @@ def check_kind(tokenizer, path):
         "it marks the parts of a word": (
             model.get("continuing_subword_prefix") or model.get("end_of_word_suffix")
         ),
-        "it puts tokens around every text": any("SpecialToken" in part for part in around),
     }
     for reason, is_other in others.items():
         if is_other:
-            raise unsupported(f"{path} is no byte-level BPE like GPT-2's: {reason}")
+            raise other_kind(path, reason)
+
+
+def other_kind(path, reason):
+    """The error for a tokenizer.json of another kind than GPT-2's."""
+    return unsupported(f"{path} is no byte-level BPE like GPT-2's: {reason}")
+
+
+def check_start_and_end(folder, config, whole):
+    """Raise UnsupportedTokenizerError where transformers puts tokens around every text.
+
+    `config` and `whole` are what the folder's tokenizer_config.json and tokenizer.json hold.
+    """
+    config_file, whole_file = folder / "tokenizer_config.json", folder / "tokenizer.json"
+    with said_of(whole_file):
+        if whole and puts_tokens_around(whole.get("post_processor")):
+            raise other_kind(whole_file, AROUND)
+    if config.get("add_bos_token") and whole is None:
+        raise unsupported(f"{config_file} asks for a token before every text")
+    if any(name in str(config.get("tokenizer_class")) for name in CLASSES_AROUND):
+        raise unsupported(f"{config_file} names a tokenizer that is no GPT-2's: {AROUND}")
+
+
+def puts_tokens_around(post_processor):
+    """Whether the post-processor of a tokenizer.json puts tokens before or behind every text."""
+    if not post_processor:
+        return False
+    return (
+        post_processor.get("type") in PROCESSORS_AROUND
+        or any("SpecialToken" in part for part in post_processor.get("single", []))
+        or any(map(puts_tokens_around, post_processor.get("processors", [])))
+    )
 
 
 def has_normalizer(tokenizer):

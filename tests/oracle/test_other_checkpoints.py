@@ -23,6 +23,7 @@ tokenizers = oracle("tokenizers")
 hypothesis = oracle("hypothesis")
 st = oracle("hypothesis.strategies")
 models, pre_tokenizers = tokenizers.models, tokenizers.pre_tokenizers
+processors = tokenizers.processors
 TEXTS = [*NASTY, prose(200), "low the rain in the end", "the\nother"]
 
 
@@ -182,6 +183,43 @@ def test_the_prefix_space_of_tokenizer_json(tmp_path, add_prefix_space, wrapper)
     ours = load_encoder(tmp_path)
     for text in TEXTS:
         assert ours.encode(text) == theirs(text, split_special_tokens=True)["input_ids"]
+
+
+END = ("<|endoftext|>", 266)
+TEMPLATE = {"single": "<|endoftext|> $A", "special_tokens": [END]}
+AROUND = {
+    "template": processors.TemplateProcessing(**TEMPLATE),
+    "among several": processors.Sequence(
+        [processors.ByteLevel(), processors.TemplateProcessing(**TEMPLATE)]
+    ),
+    "roberta": processors.RobertaProcessing(END, END),
+    "bert": processors.BertProcessing(END, END),
+    "none": processors.ByteLevel(),
+}
+
+
+@pytest.mark.parametrize("wrapper", ["PreTrainedTokenizerFast", "GPT2Tokenizer"])
+@pytest.mark.parametrize("pair", [True, False])
+@pytest.mark.parametrize("kind", AROUND)
+def test_tokens_that_transformers_puts_around_a_text_are_never_left_out(
+    tmp_path, kind, pair, wrapper
+):
+    whole = tokenizers.ByteLevelBPETokenizer(
+        small_encoder().vocab, [tuple(merge.split()) for merge in MERGES]
+    )._tokenizer
+    whole.post_processor = AROUND[kind]
+    if pair:
+        save_encoder(small_encoder(), tmp_path)
+    whole.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": wrapper, "eos_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    ids = transformers.AutoTokenizer.from_pretrained(tmp_path)("the rain")["input_ids"]
+    assert (ids[0] == 266) == (kind != "none")
+    if kind == "none":
+        assert load_encoder(tmp_path).encode("the rain") == ids
+    else:
+        with pytest.raises(UnsupportedTokenizerError, match="puts tokens around every text"):
+            load_encoder(tmp_path)
 
 
 def test_a_tokenizer_trained_as_the_course_does_lacks_bytes(tmp_path):

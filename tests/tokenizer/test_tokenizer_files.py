@@ -400,15 +400,35 @@ def test_damaged_tokenizer_config(tmp_path, config):
     refused(tmp_path, "tokenizer_config.json (can't be used|is not what GPT-2's looks like)")
 
 
-def test_a_token_before_every_text_is_refused(tmp_path):
+def test_tokens_around_every_text_are_refused(tmp_path):
     save_encoder(ENCODER, tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"add_bos_token": true}')
     refused(tmp_path, "tokenizer_config.json asks for a token before every text")
-    for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
-        (tmp_path / file).unlink()
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "RobertaTokenizerFast"}')
+    refused(tmp_path, "tokenizer_config.json names a tokenizer .* tokens around every text")
+    (tmp_path / "tokenizer_config.json").write_text("{}")
     text, start = {"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "<|endoftext|>"}}
     template = {"type": "TemplateProcessing", "single": [start, text]}
-    write_whole(tmp_path, tokenizer_json(ENCODER, post_processor=template))
-    refused(tmp_path, "around every text")
-    write_whole(tmp_path, tokenizer_json(ENCODER, post_processor=template | {"single": [text]}))
-    assert load_encoder(tmp_path).vocab == VOCAB
+    byte_level = {"type": "ByteLevel", "trim_offsets": False}
+    several = {"type": "Sequence", "processors": [byte_level, template]}
+    ends = {"sep": ["</s>", 2], "cls": ["<s>", 0]}
+    processors = [template, several, {"type": "RobertaProcessing"} | ends]
+    processors.append({"type": "BertProcessing"} | ends)
+    harmless = template | {"single": [text]}
+    for is_pair in (True, False):  # beside vocab.json and merges.txt, and alone
+        for processor in processors:
+            write_whole(tmp_path, tokenizer_json(ENCODER, post_processor=processor))
+            refused(tmp_path, "tokenizer.json .* around every text")
+        for processor in (harmless, byte_level, several | {"processors": [byte_level, harmless]}):
+            write_whole(tmp_path, tokenizer_json(ENCODER, post_processor=processor))
+            assert load_encoder(tmp_path).vocab == VOCAB
+        for file in ("vocab.json", "merges.txt") if is_pair else ():
+            (tmp_path / file).unlink()
+
+
+def test_a_class_that_goes_by_tokenizer_json_goes_by_it_beside_the_two_files(tmp_path):
+    write_whole(write_pair(tmp_path), tokenizer_json(ENCODER, normalizer={"type": "Lowercase"}))
+    assert load_encoder(tmp_path).encode("LOW") == ENCODER.encode("LOW")  # GPT2Tokenizer's way
+    config = '{"tokenizer_class": "PreTrainedTokenizerFast"}'
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    refused(tmp_path, "tokenizer.json .* it normalizes texts")
