@@ -86,7 +86,11 @@ def product_time(ws, n_rows):
 def read_time(ws):
     """Seconds to look at every number of the matrices, each core at its share of every one."""
     shares = zip(*(np.array_split(w.ravel(order="K"), cores()) for w in ws))
-    return seconds(deal_to_cores, lambda share: [part.max() for part in share], list(shares))
+
+    def look(share):
+        return [part.max(initial=0) for part in share]  # a share of a few numbers may be empty
+
+    return seconds(deal_to_cores, look, list(shares))
 
 
 def measure(model, n_rounds, progress):

@@ -140,8 +140,10 @@ def prompt_ids(model, prompt, special_tokens=False):
     Raises TextError for one that can't be encoded, UsageError for what is neither.
     """
     if not isinstance(prompt, str):
-        is_list = isinstance(prompt, list | tuple | range | np.ndarray) and len(prompt) > 0
-        if not is_list or not all(isinstance(id, int | np.integer) for id in prompt):
+        is_list = isinstance(prompt, list | tuple | range)
+        is_list |= isinstance(prompt, np.ndarray) and prompt.ndim == 1
+        is_whole = is_list and all(isinstance(id, int | np.integer) for id in prompt)
+        if not is_whole or len(prompt) == 0:
             said = f"a prompt is a text or a list of token ids, not {prompt!r:.60}"
             raise UsageError(f"{said}; generate_batch takes a list of prompts")
         return check_ids(prompt, model.config).tolist()

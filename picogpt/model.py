@@ -165,9 +165,13 @@ def new_caches(config: Config, n_sequences: int = 1) -> list:
 
 def check_ids(ids, config):
     """The ids as an int array `[n_tokens]`; TextError where one is not in the vocabulary."""
-    ids = np.asarray(ids)
+    said = "token ids must be a flat list of at least one whole number"
+    try:
+        ids = np.asarray(ids)
+    except ValueError:  # lists of several lengths
+        raise TextError(said) from None
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
-        raise TextError("token ids must be a flat list of at least one whole number")
+        raise TextError(said)
     if ids.min() < 0 or ids.max() >= config.n_vocab:
         wrong = ids[(ids < 0) | (ids >= config.n_vocab)][0]
         raise TextError(f"token ids must lie between 0 and {config.n_vocab - 1}, not be {wrong}")
@@ -226,7 +230,8 @@ def loss_and_gradients(
     if targets.shape != ids.shape:
         raise ValueError(f"targets of shape {targets.shape} don't fit {len(ids)} ids: one for each")
     check_ids(np.where(targets == backprop.NOT_SCORED, 0, targets), model.config)
-    if not 0 <= first_trained_block <= n_layer:
+    is_whole = isinstance(first_trained_block, int | np.integer)
+    if not is_whole or not 0 <= first_trained_block <= n_layer:
         raise ValueError(f"first_trained_block is {first_trained_block}, it must be 0 to {n_layer}")
     if not 0 <= dropout < 1 or (dropout and rng is None):
         raise ValueError(f"dropout is {dropout}: it must be 0 or more, below 1, and needs an rng")

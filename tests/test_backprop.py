@@ -239,6 +239,7 @@ REFUSED = [
     ({"lengths": [5, 2]}, ValueError, "position 4 is past the 4"),
     ({"first_trained_block": 3}, ValueError, "first_trained_block is 3, it must be 0 to 2"),
     ({"first_trained_block": -1}, ValueError, "first_trained_block is -1"),
+    ({"first_trained_block": 0.5}, ValueError, "first_trained_block is 0.5"),
     ({"dropout": 1.0, "rng": np.random.default_rng(0)}, ValueError, "dropout is 1.0"),
     ({"dropout": -0.1, "rng": np.random.default_rng(0)}, ValueError, "dropout is -0.1"),
     ({"dropout": 0.1}, ValueError, "needs an rng"),

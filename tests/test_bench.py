@@ -75,6 +75,11 @@ def test_the_products_are_all_that_a_token_is_multiplied_by(tied):
     assert bench.product_time(blocks + head, n_rows=3) > 0
 
 
+def test_matrices_smaller_than_the_machine_are_read(monkeypatch):
+    monkeypatch.setattr(bench, "cores", lambda: 64)
+    assert bench.read_time([np.ones((2, 3), np.float32), np.ones((1, 1), np.int8)]) > 0
+
+
 def test_both_orders_in_memory_are_tried_and_neither_is_a_copy():
     w = np.ones((3, 5), np.float32)
     for matrix in (w, np.asfortranarray(w)):

@@ -264,6 +264,7 @@ def test_logits_of_a_model_in_another_precision():
     [
         ([], "at least one"),
         ([[1, 2]], "flat list"),
+        ([[1, 2], [3]], "flat list"),
         (5, "flat list"),
         ([1.5], "whole number"),
         ([True], "whole number"),

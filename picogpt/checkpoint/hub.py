@@ -74,6 +74,8 @@ def find_model(name, models_dir=None, patience=10, check=None):
     name that is none of these, CheckpointError for a path to nothing or to a file, and what
     fetch_model raises.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f"a model's name is a text or a path, not {name!r:.60}")
     name = os.fspath(name)
     path = os.path.expanduser(name)  # noqa: PTH111 - pathlib's raises on an unknown ~user
     if name not in (*MODEL_IDS, "tiny") and os.path.isdir(path):  # noqa: PTH112 - on a long name

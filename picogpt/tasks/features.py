@@ -32,6 +32,7 @@ def encode_texts(model, texts):
         raise TextError("encode_texts takes a list of texts, not one")
     from tqdm import tqdm
 
+    texts = list(texts)  # which may come from a generator
     n_ctx = model.config.n_ctx
     bar = tqdm(texts, "encoding", unit=" texts", disable=hidden(), leave=False)
     sequences = [prompt_ids(model, text) for text in bar]
@@ -120,8 +121,12 @@ def features(model, sequences, layer=None, pool="last", *, keep=None, executor=N
         with blas_threads(1) as alone, ThreadPoolExecutor(cores() if alone else 1) as executor:
             return features(model, sequences, layer, pool, keep=keep, executor=executor)
     layer = model.config.n_layer if layer is None else layer
+    if not isinstance(sequences, str):
+        sequences = list(sequences)  # which may come from a generator
     check_request(model, sequences, layer, pool)
-    if not len(sequences):
+    if keep == "":
+        raise UsageError("keep must be a folder, not '', which would be the current one")
+    if not sequences:
         return [] if pool == "tokens" else np.zeros((0, model.config.n_embd), np.float32)
     lengths = np.array([len(ids) for ids in sequences])
     batches = cut_into_batches(lengths)
@@ -144,7 +149,7 @@ def check_request(model, sequences, layer, pool):
     """Raise UsageError or TextError where `features` can't do what it is asked for."""
     if pool not in POOLS:
         raise UsageError(f"pool is {pool!r}, it must be one of {', '.join(POOLS)}")
-    if layer not in range(model.config.n_layer + 1):
+    if not isinstance(layer, int | np.integer) or layer not in range(model.config.n_layer + 1):
         raise UsageError(f"layer is {layer}, {model.name} has 0 to {model.config.n_layer}")
     if isinstance(sequences, str) or any(isinstance(ids, str) for ids in sequences):
         raise TextError("features takes lists of ids: encode_texts makes them of texts")

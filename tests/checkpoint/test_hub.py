@@ -108,6 +108,12 @@ def test_a_file_of_a_model_is_no_hub_id(hub, tmp_path, monkeypatch):
     assert not hub.seen
 
 
+@pytest.mark.parametrize("name", [124, b"tiny", ["tiny"], 1.5])
+def test_a_name_that_is_no_text(name):
+    with pytest.raises(UsageError, match="^a model's name is a text or a path, not "):
+        find_model(name)
+
+
 def test_a_path_to_no_folder_is_no_wrong_usage(tmp_path):
     with pytest.raises(CheckpointError, match="no folder"):
         find_model(f"{tmp_path}/none")

@@ -256,13 +256,25 @@ def test_no_texts_have_no_features(tmp_path):
         ("a text", {}, TextError), (["a text"], {}, TextError), ([[1, 999]], {}, TextError),
         ([[]], {}, TextError), ([[1.5]], {}, TextError), ([[1]], {"pool": "max"}, UsageError),
         ([[1]], {"layer": 3}, UsageError), ([[1]], {"layer": -1}, UsageError),
+        ([[1]], {"layer": 1.0}, UsageError), ([[1]], {"keep": ""}, UsageError),
+        ([[1, [2]]], {}, TextError),
         ([[1], [1] * 33], {}, TextError),
     ],
 )  # fmt: skip
-def test_what_can_have_no_features_is_told_in_a_sentence(given, options, error):
+def test_what_can_have_no_features_is_told_in_a_sentence(
+    tmp_path, monkeypatch, given, options, error
+):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(error) as told:
         features(MODEL, given, **options)
     assert len(str(told.value).splitlines()) == 1 and "worker" not in str(told.value)
+
+
+def test_texts_and_ids_may_come_from_generators(capsys):
+    expected = features(MODEL, [[1, 2], [3]])
+    np.testing.assert_array_equal(features(MODEL, (ids for ids in [[1, 2], [3]])), expected)
+    assert encode_texts(MODEL, (text for text in ["x" * 40, "y"])) == [[87] * 32, [88]]
+    assert "1 of 2 texts are longer" in capsys.readouterr().err
 
 
 def test_one_string_is_not_many_texts():
