@@ -37,6 +37,7 @@ def keep_top_k(logits, k):
     """
     if k >= len(logits):
         return logits
+    k = int(k)  # of NumPy's unsigned numbers there is no -k
     kth_best = np.partition(logits, -k)[-k]  # cheaper than sorting them all
     return np.where(logits < kth_best, -np.inf, logits)
 

@@ -258,7 +258,7 @@ def split_by_lengths(lengths, n_tokens):
     if lengths is None:
         return [slice(0, n_tokens)]
     slices, start = [], 0
-    for n in lengths:
+    for n in map(int, lengths):  # sums of NumPy's small numbers would run over
         slices.append(slice(start, start + n))
         start += n
     if not slices or start != n_tokens or min(lengths) < 1:

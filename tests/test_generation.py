@@ -491,6 +491,14 @@ def test_a_small_type_for_the_number_of_tokens_does_not_run_over():
     assert generate_batch(model, [prompt], np.uint8(200)) == expected
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int8])
+def test_a_small_type_for_top_k_does_not_run_over(kind):
+    model = endless_model()
+    expected = next_token_probabilities(model, "x", top_k=5)
+    assert (expected > 0).sum() == 5
+    np.testing.assert_array_equal(next_token_probabilities(model, "x", top_k=kind(5)), expected)
+
+
 @pytest.mark.parametrize("n_tokens, room", [(5, 8), (100, 20)])
 def test_a_cache_has_room_for_what_may_be_written_and_no_more(n_tokens, room):
     model = small_model(n_ctx=20)

@@ -244,6 +244,9 @@ def test_logits_of_lists_and_arrays_with_lengths_and_caches(tmp_path):
     assert np.abs(batched - np.concatenate(parts)).max() < 1e-5
     last = picogpt.logits(model, ids, lengths=(2, 4), last_only=True)
     assert np.abs(last - batched[[1, 5]]).max() < 1e-5
+    long = small_model(n_ctx=200)
+    some = picogpt.logits(long, [5] * 227, np.array([127, 100], np.int8))  # 227 is none
+    assert np.array_equal(some, picogpt.logits(long, [5] * 227, [127, 100]))
     caches = picogpt.new_caches(model.config, 2)
     picogpt.logits(model, ids[:3], [1, 2], caches)
     last = picogpt.logits(model, ids[3:], [1, 2], caches, True)
