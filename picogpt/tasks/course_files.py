@@ -163,8 +163,8 @@ def read_examples(task, path, split):
     """Read a tab-separated file of a task, a list of Examples; test files have no labels.
 
     Rows that lack a field are skipped and counted in one line on stderr. Raises DataError, with
-    file and line, for a missing column, a label that is none, a quote that is never closed, or an
-    encoding other than UTF-8.
+    file and line, for a column that is missing or there twice, a row of more cells than columns, a
+    label that is none, a quote that is never closed, or an encoding other than UTF-8.
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), delimiter="\t")
     labelled = split != "test"
@@ -173,15 +173,13 @@ def read_examples(task, path, split):
         columns.append(task.label)
     examples, n_skipped = [], 0
     try:
-        if missing := [name for name in columns if name not in (reader.fieldnames or [])]:
-            raise DataError(f"{path}, line 1: there is no column {missing[0]} (tab-separated)")
+        check_header(reader.fieldnames or [], columns, path)
         end = 1
         for row in reader:
             start, end = end + 1, reader.line_num
-            if end > start:
-                check_lines(row, task, f"{path}, line {start}")
+            check_cells(row, task, path, start, end)
             id, *fields = (row[name] for name in columns)
-            if not id or None in fields or (labelled and not fields[-1].strip()):
+            if not (id or "").strip() or None in fields or (labelled and not fields[-1].strip()):
                 n_skipped += 1
                 continue
             label = read_label(fields.pop(), task, path, reader.line_num) if labelled else None
@@ -198,19 +196,35 @@ def read_examples(task, path, split):
     return examples
 
 
-def check_lines(row, task, place):
-    """Raise DataError where a row that stands on several lines must have an unclosed quote.
+def check_header(names, columns, path):
+    """Raise DataError where a column that is needed is missing, or is there twice."""
+    for column in columns:
+        if column not in names:
+            raise DataError(f"{path}, line 1: there is no column {column} (tab-separated)")
+        if names.count(column) > 1:
+            raise DataError(f"{path}, line 1: two columns are called {column}: rename one")
 
-    Up to the next quote, such a cell takes in tabs and whole rows. Empty lines before a row are
-    none of its own: some programs on Windows write one after each.
+
+def check_cells(row, task, path, start, end):
+    """Raise DataError where a row must have an unclosed quote, or has more cells than columns.
+
+    It stands in the lines from start to end. A cell whose quote isn't closed takes in tabs and
+    whole rows, up to the next quote. Empty lines before a row are none of its own: some programs on
+    Windows write one after each. A text with a tab in it would put the label, or the text's rest,
+    in the wrong column.
     """
-    texts = []
-    for value in row.values():
-        texts += value if isinstance(value, list) else [value or ""]  # a list: cells too many
+    too_many = row.get(None, [])  # DictReader has no name for them
+    texts = [text or "" for name, text in row.items() if name is not None] + too_many
     broken = [text for text in texts if "\n" in text or "\r" in text]
-    if broken and (not task.multiline or any("\t" in text for text in broken)):
+    may_break = [row[name] for name in task.columns if task.multiline]
+    if any(text not in may_break or "\t" in text for text in broken):
         hint = "close it, or write two for one in the text"
-        raise DataError(f"{place}: a quote opens a cell and isn't closed in its line: {hint}")
+        raise DataError(
+            f"{path}, line {start}: a quote opens a cell and isn't closed in its line: {hint}"
+        )
+    if any(text.strip() for text in too_many):
+        hint = "is there a tab in a text? Take it out, or put the text in quotes"
+        raise DataError(f"{path}, line {end}: it has more cells than there are columns: {hint}")
 
 
 def read_label(text, task, path, line):
@@ -259,7 +273,7 @@ def read_sonnets(path):
 
 def split_sonnets(text):
     """The poems of a file's text: a list of texts."""
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     _, *poems = re.split(r"\n\s*\d+\s*(?=\n)", f"\n{text}\n")  # what comes first is a header
     return [poem.strip() for poem in poems if poem.strip()]
 

@@ -76,6 +76,25 @@ def test_repeated_ids_are_kept_and_counted(tmp_path, capsys):
     assert capsys.readouterr().err == f"{path}: 1 of 2 rows repeat an id.\n"
 
 
+def test_an_id_of_blanks_is_none(tmp_path, capsys):
+    path = sst(tmp_path, HEAD + "0\ta\tgood\t3\n1\t  \tbad\t1\n")
+    assert [example.id for example in read(path)] == ["a"]
+    assert "1 of 2 rows lack a field" in capsys.readouterr().err
+
+
+def test_empty_cells_too_many_are_left_out(tmp_path):
+    path = sst(tmp_path, HEAD + "0\ta\tgood\t3\t\t \n")
+    assert read(path) == [Example("a", ("good",), 3)]
+
+
+def test_a_tab_in_a_text_of_a_test_file_cuts_nothing_off(tmp_path):
+    path = sst(tmp_path, "\tid\tsentence\n0\ta\tgood\tfilm\n", "test-student")
+    with pytest.raises(DataError, match="line 2: it has more cells than there are columns: is th"):
+        read(path, "test")
+    path.write_text('\tid\tsentence\n0\ta\t"good\tfilm"\n')
+    assert read(path, "test") == [Example("a", ("good\tfilm",), None)]
+
+
 def test_an_empty_sentence_is_an_example(tmp_path):
     assert read(sst(tmp_path, HEAD + "0\ta\t\t3\n"))[0].sentences == ("",)
 
@@ -89,6 +108,9 @@ def test_an_empty_sentence_is_an_example(tmp_path):
         (HEAD + "0\ta\tgood\tgood\n", "line 2: sentiment is 'good', it must be a number from 0 to"),
         (HEAD + "0\ta\tgood\t1.5\n", "line 2: sentiment is '1.5'"),
         (HEAD + "0\ta\tgood\tnan\n", "line 2: sentiment is 'nan'"),
+        (HEAD + "0\ta\tgood\t1\n1\tb\t2\tfilms\t3\n", "line 3: it has more cells than"),
+        (HEAD + "0\ta\t2\t3\t4\n", "line 2: it has more cells than there are columns"),
+        ("\tid\tsentence\tsentence\tsentiment\n", "line 1: two columns are called sentence"),
         (HEAD + "0\ta\t" + "x" * 140_000 + "\t1\n", "line 2: field larger than field limit"),
         (HEAD, "no complete row"),
         ("", "there is no column id"),
@@ -129,6 +151,9 @@ def test_of_quora_a_question_may_stand_on_several_lines_but_not_hold_rows(tmp_pa
     path.write_text(head + '7\ta\t"Who\nis it?"\tWhat?\t1.0\n')
     assert read(path, task="quora") == [Example("a", ("Who\nis it?", "What?"), 1)]
     path.write_text(head + '7\ta\t"Who?\tWhat?\t1.0\n8\tb\tHow?\tWhy?\t0.0\n')
+    with pytest.raises(DataError, match="line 2: a quote opens a cell"):
+        read(path, task="quora")
+    path.write_text(head + '7\t"a\nb"\tWho?\tWhat?\t1.0\n')  # predictions have an id a line
     with pytest.raises(DataError, match="line 2: a quote opens a cell"):
         read(path, task="quora")
 
@@ -196,8 +221,9 @@ def test_sonnets_are_written_as_the_course_writes_them_and_read_again(tmp_path):
     assert read_sonnets(tmp_path / "out.txt") == poems
 
 
-def test_sonnets_with_windows_line_ends(tmp_path):
-    text = "\ufeffTitle\n\n1\n\na\n  b\n\n2\n\nc\n".replace("\n", "\r\n")
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_sonnets_with_line_ends_of_windows_and_of_old_macs(tmp_path, end):
+    text = "\ufeffTitle\n\n1\n\na\n  b\n\n2\n\nc\n".replace("\n", end)
     (tmp_path / "s.txt").write_bytes(text.encode())
     assert read_sonnets(tmp_path / "s.txt") == ["a\n  b", "c"]
 
