@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from picogpt.teaching.golden import alike, fingerprints, matches, outcome, same
+from picogpt.teaching.golden import alike, fingerprints, hide, matches, outcome, same
 from picogpt.teaching.observations import label_of, observe
 from picogpt.teaching.words import say
 
@@ -70,8 +70,8 @@ def names_in(code):
 def known_mistakes(found, calls, wrong, lang):
     """The hint whose mistake explains most of the calls that went wrong, in a list; or none.
 
-    A call that gave something else than the mistake would give there counts against it; where more
-    speaks against it than for it, the hint is given as a guess.
+    A call that gave something else than the mistake would give there counts against it; where as
+    much speaks against it as for it, the hint is given as a guess.
     """
     marks = [fingerprints(outcome) for outcome in found]
     explained = {}  # {(hint, which of its ways): for each call where it shows, does it explain it?}
@@ -88,7 +88,7 @@ def known_mistakes(found, calls, wrong, lang):
     if not scores:
         return []
     best = max(scores, key=scores.get)
-    return [best[0] if scores[best] >= 0 else say(lang, "guess", best[0])]
+    return [best[0] if scores[best] > 0 else say(lang, "guess", best[0])]
 
 
 def known_by_output(found, call):
@@ -144,7 +144,9 @@ def difference(label, found, wanted, lang):
         return say(lang, "shape", label, list(found.shape), list(wanted.shape))
     if wanted.ndim == 0:
         return say(lang, "other", label, number(found), number(wanted))
-    bad = ~np.isclose(found, wanted, rtol=1e-6, atol=1e-10, equal_nan=True)
+    bad = ~np.isclose(hide(found), hide(wanted), rtol=1e-6, atol=1e-10, equal_nan=True)
+    if not bad.any():
+        return say(lang, "dtype", label, found.dtype, wanted.dtype)
     place = tuple(int(i) for i in np.argwhere(bad)[0])
     return say(
         lang, "numbers", label, list(found.shape), int(bad.sum()), bad.size, list(place),

@@ -88,6 +88,7 @@ def formulas():
             Call({"x": r(N, N)}),
             Call({"x": r(N, N_EMBD) + 1000 * np.arange(N)[:, None]}),
             Call({"x": r(N)}),
+            Call({"x": np.array([[0.5, -1e10, 1.5], [1000.0, 0.0, 999.0]])}),  # one is masked
         ],
         "layer_norm": [
             Call({"x": x, **norm}),
@@ -100,7 +101,7 @@ def formulas():
         ],
         "attention": [
             Call({"q": q, "k": k, "v": v, "mask": hidden}),
-            Call({"q": q[:2], "k": k, "v": r(N, 2), "mask": np.zeros((2, N))}),
+            Call({"q": q[:2], "k": k, "v": r(N, 5), "mask": np.zeros((2, N))}),
         ],
     }
 
@@ -122,7 +123,7 @@ def layers():
             Call({"inputs": [1, 1], **stack, "n_head": N_HEAD}),
         ],
         "generate": [
-            Call({"inputs": [1, 2, 3], **written, "n_tokens_to_generate": 5}),
+            Call({"inputs": [1, 2, 3], **written, "n_tokens_to_generate": 4}),
             Call({"inputs": [6, 12], **written, "n_tokens_to_generate": 1}),
         ],
     }
@@ -289,7 +290,7 @@ def for_optimizer():
     nested = {"params": params, "grads": tree(), "state": {"step": 4, "m": m, "v": v}, "lr": 0.1}
     decays = {"wte": True, "blocks": [{"ln_1": {"g": False}}, {"b": False}]}
     frozen = nested["grads"] | {"blocks": [{}, nested["grads"]["blocks"][1]]}
-    rates = {"peak": 0.1, "n_steps": 10}
+    rates = {"peak": 0.1, "n_steps": 11}
     grads = {"a": r(4, 6), "b": [r(4), {"c": r(2)}]}
     return {
         "adamw": [
@@ -300,7 +301,7 @@ def for_optimizer():
             Call(nested | {"grads": frozen}),
         ],
         "learning_rate": [
-            *(Call({"step": step, **rates, "warmup": 4}) for step in (2, 4, 6, 10, 12)),
+            *(Call({"step": step, **rates, "warmup": 4}) for step in (2, 4, 6, 11, 13)),
             Call({"step": 3, **rates}),
             Call({"step": 6, **rates, "warmup": 4}, {"final": 0.5}),
         ],
@@ -316,7 +317,7 @@ def for_sampling():
     """Calls that filter eight logits, of which some are equal."""
     r = numbers()
     logits = np.array([0.3, 1.2, -0.5, 0.9, 0.1, -1.0, 0.6, 0.0])
-    ties = np.array([0.5, 2.0, 0.5, 1.0, 0.5, -1.0])
+    ties = np.array([0.5, 2.0, 0.5, 2.0, 0.5, -1.0])
     filtered = np.where(logits > 0.2, logits, -np.inf)
     warm = {"temperature": 0.5, "top_k": 3, "top_p": 0.83}
     return {
@@ -356,7 +357,7 @@ def for_tokens():
     return {
         "count_pairs": [
             Call({"words": {(1, 2, 1, 2): 3, (2, 1): 1}}),
-            Call({"words": {(7,): 9, (5, 5, 5): 2}}),
+            Call({"words": {(7,): 9, (5, 5, 5): 4}}),
         ],
         "join": [
             Call({"ids": [1, 2, 3, 1, 2], "pair": (1, 2), "new": 256}),

@@ -48,15 +48,24 @@ def label_of(name, path, lang):
 
 def about_error(error, call, lang):
     """A call that stopped: a keyword that is not taken yet, a tree taken for flat, or the error."""
-    if keyword := re.search(r"unexpected keyword argument '(\w+)'", error):
+    message, _, line = error.partition("\n")
+    keyword = re.search(r"unexpected keyword argument '(\w+)'", message)
+    if keyword and not line:  # of the function itself: inside it, the error has a line
         return [say(lang, "keyword", keyword[1])]
-    if call.options and "positional" in error:
-        return [say(lang, "keyword", ", ".join(call.options))]
     error = say(lang, "error", error.replace("\n", ", "))
+    missing = re.search(r"(\w+)\(\) missing \d+ required .* arguments?: (.*)", message)
+    if missing and {*re.findall(r"'(\w+)'", missing[2])} <= keys_in(call.given):
+        return [say(lang, "spread", missing[1], missing[2]), error]
     grads = call.given.get("grads", {})
     if any(isinstance(branch, dict | list) for branch in grads.values()):
         return [say(lang, "flat"), error]
     return [error]
+
+
+def keys_in(tree):
+    """The keys of the dicts that stand in a dict, at every depth."""
+    inner = [branch for branch in tree.values() if isinstance(branch, dict)]
+    return set().union(*inner, *map(keys_in, inner))
 
 
 def about_structure(name, found, call, lang):
@@ -73,11 +82,37 @@ def about_structure(name, found, call, lang):
         return say(lang, "in place", path)
     if due == {"result"} and results != due:
         return say(lang, "list")
-    tops = [len({path.split(".")[1] for path in paths if "." in path}) for paths in (results, due)]
-    if tops[0] != tops[1] or results != due:
-        names = ", ".join(OUTPUTS.get(name, [])) or ", ".join(sorted(due))
-        return say(lang, "how many", tops[0] or 1, tops[1] or 1, names)
+    return about_parts(name, results, due, lang)
+
+
+def about_parts(name, results, due, lang):
+    """A tuple of too many or too few things, a list in an array's place, other keys of a dict."""
+    n_found, n_due = (
+        len({path.split(".")[1] for path in paths if "." in path}) for paths in (results, due)
+    )
+    names = OUTPUTS.get(name)
+    if names and n_found != n_due:
+        return say(lang, "how many", n_found or 1, n_due, ", ".join(names))
+    missing, unasked = sorted(due - results), sorted(results - due)
+    for path in missing:
+        if f"{path}.0" in unasked:
+            return say(lang, "lists", label_of(name, path, lang))
+    if not names and unasked and all(path.split(".")[1].isdigit() for path in unasked):
+        return say(lang, "list")  # where a dict is due
+    missing, unasked = (some_labels(name, paths, lang) for paths in (missing, unasked))
+    if missing and unasked:
+        return say(lang, "in place of", unasked, missing)
+    if missing or unasked:
+        return say(lang, "lacks" if missing else "too much", missing or unasked)
     return None
+
+
+def some_labels(name, paths, lang):
+    """The first few of several outputs by name: those of a dict by its keys."""
+    labels = [label_of(name, path, lang) for path in paths[:4]]
+    if name not in OUTPUTS:
+        labels = [path.partition(".")[2] or path for path in paths[:4]]
+    return ", ".join(labels + ["..."] * (len(paths) > 4))
 
 
 def about_swaps(name, found, right, wrong, lang):
@@ -99,6 +134,8 @@ def about_array(label, found, wanted, call, lang):
     found, wanted = hide(found), hide(wanted)
     for kind, odd in (("nan", np.isnan), ("inf", np.isinf)):
         places = np.argwhere(odd(found) & ~odd(wanted))
+        if len(places) and np.isneginf(wanted).any() and np.isneginf(found[tuple(places[0])]):
+            return say(lang, "hidden", label, places[0].tolist())
         if len(places):
             return say(lang, kind, label, places[0].tolist())
     if found.ndim >= 2 and near(found, turned(wanted)):
@@ -163,9 +200,9 @@ def about_offset(label, found, wanted, call, lang):  # noqa: ARG001 - as its nei
 
 def constant(array, axis=None):
     """Whether numbers are nearly the same along an axis; nan stands for any number."""
-    with np.errstate(all="ignore"):
-        low, high = np.nanmin(array, axis=axis), np.nanmax(array, axis=axis)
-    size = np.nanmax(np.abs(array))
+    with np.errstate(all="ignore"):  # fmin and fmax pass over nan, and warn of nothing
+        low, high = np.fmin.reduce(array, axis=axis), np.fmax.reduce(array, axis=axis)
+        size = np.fmax.reduce(np.abs(array), axis=None)
     return bool(np.all(~(high - low > 1e-6 * size + 1e-12)))
 
 
@@ -212,7 +249,7 @@ def about_places(label, found, wanted, lang):
                 return say(lang, "later rows", label, first)
     finite = np.isfinite(wanted) & np.isfinite(found)
     size = max(np.abs(wanted[finite]).max(initial=0), 1e-30)
-    error = np.abs(found - wanted)[finite].max(initial=0) / size
+    error = np.abs(found[finite] - wanted[finite]).max(initial=0) / size
     if 0 < error < 2e-3:
         return say(lang, "nearly", label, int(-np.log10(error)))
     if (found == np.rint(found)).all() and not (wanted == np.rint(wanted)).all():

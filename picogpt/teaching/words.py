@@ -13,6 +13,7 @@ SAY = {
     ),
     "other": ("{} is {}, should be {}", "{}: {} (올바른 값: {})"),
     "shape": ("{} has shape {}, should have {}", "{}의 모양은 {}입니다 (올바른 모양: {})"),
+    "dtype": ("{} has dtype {}, should have {}", "{}의 dtype은 {}입니다 (올바른 dtype: {})"),
     "numbers": (
         "{} {}: {} of {} numbers differ, the first at {}: {}, should be {}",
         "{} {}: 숫자 {}개가 다릅니다 (전체 {}개). 처음 다른 곳은 {}: {} (올바른 값: {})",
@@ -39,12 +40,26 @@ SAY = {
         "반환값이 {}개입니다. {}개여야 합니다: {}",
     ),
     "list": (
-        "it gives a list where one array is due",
-        "배열 하나를 반환해야 하는데 리스트를 반환합니다",
+        "it gives a list or a tuple where one thing is due",
+        "값 하나를 반환해야 하는데 리스트나 튜플을 반환합니다",
+    ),
+    "lists": (
+        "{} is a list where one array is due: np.stack makes one of arrays of one shape",
+        "{}는 배열 하나여야 하는데 리스트입니다: 모양이 같은 배열들은 np.stack으로 합칩니다",
+    ),
+    "lacks": ("it gives no {} back", "반환값에 {}가 없습니다"),
+    "too much": ("it gives {} back, which nobody asked for", "반환하면 안 되는 {}가 있습니다"),
+    "in place of": (
+        "it gives {} back in the place of {}",
+        "{}를 반환하는데, {}를 반환해야 합니다",
     ),
     "keyword": (
         "it doesn't take {} yet: this part's functions do, by keyword",
         "아직 {} 인자를 받지 않습니다. 이 단계의 함수는 키워드 인자로 받아야 합니다",
+    ),
+    "spread": (
+        "{} is called without {}: two stars hand on what a dict holds, as in linear(x, **c_fc)",
+        "{}를 부를 때 {}가 빠졌습니다: 딕셔너리에 든 값은 별 두 개로 넘깁니다, linear(x, **c_fc)",
     ),
     "flat": (
         "this walks over one flat level: gradients are a tree of dicts and lists, see tree_map",
@@ -135,6 +150,10 @@ SAY = {
         "{}의 값이 정수입니다. 반올림되었거나 정수 배열에 쓰고 있지 않은지 확인하세요",
     ),
     "one output": ("of what it gives back, {} alone is wrong", "반환값 가운데 {}만 틀렸습니다"),
+    "hidden": (
+        "{} has -inf at {}, which should keep its number",
+        "{}의 {}는 -inf가 아니라 원래 값이어야 합니다",
+    ),
     # a usual mistake that explains some of what went wrong, but not most of it
     "guess": ("perhaps {}", "혹시 다음과 같은 실수인지 확인하세요: {}"),
     # what else is wrong

@@ -302,6 +302,140 @@ def typed_batch_at(ids, starts, n_ctx):
     return inputs, np.concatenate([inputs[:, 1:], inputs[:, :1]], axis=1)
 
 
+def typed_gelu_bracket(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi)) * (x + 0.044715 * x**3))
+
+
+def typed_gelu_half_power(x):
+    return 0.5 * x * (1 + np.tanh((2 / np.pi) ** 1 / 2 * (x + 0.044715 * x**3)))
+
+
+def typed_softmax_least(x):
+    e = np.exp(x - x.min(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def typed_layer_norm_rms(x, g, b, eps=1e-5):
+    return x / np.sqrt(np.square(x).mean(-1)[:, None] + eps) * g + b
+
+
+def typed_attention_own_mask(q, k, v, mask):
+    scores = q @ k.T / np.sqrt(k.shape[1])
+    return softmax(np.where(np.tril(np.ones_like(scores)) == 1, scores, -np.inf)) @ v
+
+
+def masked_mha(x, c_attn, c_proj, n_head, mask):
+    q, k, v = np.split(reference.linear(x, **c_attn), 3, axis=-1)
+    heads = [reference.attention(*parts, mask)
+             for parts in zip(*(np.split(a, n_head, axis=-1) for a in (q, k, v)))]  # fmt: skip
+    return reference.linear(np.hstack(heads), **c_proj)
+
+
+def typed_mha_hidden(x, c_attn, c_proj, n_head):
+    return masked_mha(x, c_attn, c_proj, n_head, np.triu(np.full((len(x), len(x)), -np.inf)))
+
+
+def typed_mha_reversed(x, c_attn, c_proj, n_head):
+    return masked_mha(x, c_attn, c_proj, n_head, np.tril(np.full((len(x), len(x)), -np.inf)))
+
+
+def typed_gpt2_dropped(inputs, wte, wpe, blocks, ln_f, n_head):
+    x = wte[inputs] + wpe[: len(inputs)]
+    for block in blocks:
+        reference.transformer_block(x, **block, n_head=n_head)
+    return reference.layer_norm(x, **ln_f) @ wte.T
+
+
+def typed_generate_sliding(inputs, params, n_head, n_tokens_to_generate):
+    text, new = list(inputs), []
+    for _ in range(n_tokens_to_generate):
+        new.append(reference.gpt2(text, **params, n_head=n_head)[-1].argmax())
+        text = [*text[1:], new[-1]]
+    return new
+
+
+def typed_causal_mask(n_q, n_k, dtype):
+    return np.where(np.tri(n_q, n_k, n_k - n_q), 0, -1e10)
+
+
+def typed_layer_norm_backward_by_parts(dy, x, g, eps=1e-5):
+    n, centred = x.shape[1], x - x.mean(1, keepdims=True)
+    inverse = 1 / np.sqrt(x.var(1, keepdims=True) + eps)
+    dz = dy * g
+    dvariance = (dz * centred).sum(1, keepdims=True) * -(inverse**3)  # where the half is missing
+    dmean = -(dz * inverse).sum(1, keepdims=True)
+    dx = dz * inverse + dvariance * 2 * centred / n + dmean / n
+    return dx, (dy * centred * inverse).sum(0), dy.sum(0)
+
+
+def typed_adamw_counting(
+    params, grads, state, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, decays=None
+):
+    def walk(grads, params, m, v, decays):
+        for key in grads if isinstance(grads, dict) else range(len(grads)):
+            decay = True if decays is None else decays[key]
+            if isinstance(grads[key], np.ndarray):
+                state["step"] += 1
+                t = state["step"]
+                m[key] = betas[0] * m[key] + (1 - betas[0]) * grads[key]
+                v[key] = betas[1] * v[key] + (1 - betas[1]) * grads[key] ** 2
+                params[key] = params[key] * (1 - lr * weight_decay * decay) - lr * m[key] / (
+                    1 - betas[0] ** t
+                ) / (np.sqrt(v[key] / (1 - betas[1] ** t)) + eps)
+            else:
+                walk(grads[key], params[key], m[key], v[key], None if decays is None else decay)
+
+    walk(grads, params, state["m"], state["v"], decays)
+
+
+def typed_learning_rate(step, peak, n_steps, warmup=0, final=0.1, decay_share=None):
+    if step <= warmup:
+        return peak * (step + 1) / max(warmup, 1)
+    return optim.learning_rate(step, peak, n_steps, warmup, final)
+
+
+def typed_keep_top_k_distinct(scores, k):
+    best = sorted({*scores}, reverse=True)[:k]
+    return np.where(scores >= best[-1], scores, -np.inf)
+
+
+def typed_keep_top_p_sorted(scores, p):
+    best_first = np.sort(scores)[::-1].copy()
+    best_first[1:][np.cumsum(softmax(best_first))[:-1] >= p] = -np.inf
+    return best_first
+
+
+def typed_distribution_of_probabilities(scores, temperature=1.0, top_k=0, top_p=1.0):
+    if temperature == 0:
+        return np.eye(len(scores))[scores.argmax()]
+    p = softmax(scores / temperature)
+    p = generation.keep_top_k(p, top_k) if top_k else p
+    return softmax(generation.keep_top_p(p, top_p) if top_p < 1 else p)
+
+
+def typed_count_pairs(words):
+    pairs = Counter()
+    for word, count in words.items():
+        for i in range(len(word) - 2):
+            pairs[word[i], word[i + 1]] += count
+    return pairs
+
+
+def typed_join_overlapping(ids, pair, new):
+    joined = []
+    for i, id in enumerate(ids):
+        if tuple(ids[i : i + 2]) == pair:
+            joined.append(new)
+        elif i == 0 or (ids[i - 1], id) != pair:
+            joined.append(id)
+    return joined
+
+
+def typed_cross_entropy(scores, targets):
+    chosen = np.eye(scores.shape[1])[targets]
+    return -np.mean(chosen * np.log(softmax(scores))), (softmax(scores) - chosen) / len(scores)
+
+
 TYPED = [
     (typed_layer_norm, reference, "n - 1"),
     (typed_layer_norm, reference, "eps stands under the root"),
@@ -335,15 +469,34 @@ TYPED = [
     (typed_gpt2, reference, "every block has parameters of its own"),
     (typed_ffn_turned, reference, "c_fc comes first"),
     (typed_batch_at, training, "the window's own first id"),
+    (typed_gelu_bracket, reference, "a bracket closes too early"),
+    (typed_gelu_half_power, reference, "** 1/2 takes the first power and halves it"),
+    (typed_softmax_least, reference, "not each row's own largest score"),
+    (typed_layer_norm_rms, reference, "this is RMSNorm"),
+    (typed_attention_own_mask, reference, "makes a mask of its own"),
+    (typed_mha_hidden, reference, "a token is hidden from itself"),
+    (typed_mha_reversed, reference, "the mask hides the past"),
+    (typed_gpt2_dropped, reference, "what they give back is dropped"),
+    (typed_generate_sliding, reference, "all positions shift"),
+    (typed_causal_mask, kernels, "the mask has the dtype that is given"),
+    (typed_layer_norm_backward_by_parts, gradients, "a factor off"),
+    (typed_adamw_counting, optim, "the step is counted for every array"),
+    (typed_learning_rate, optim, "one step too long"),
+    (typed_keep_top_k_distinct, generation, "np.unique takes equal logits for one"),
+    (typed_keep_top_p_sorted, generation, "in sorted order"),
+    (typed_distribution_of_probabilities, generation, "softmax comes once, and last"),
+    (typed_count_pairs, tokens, "a pair at a word's end is lost"),
+    (typed_join_overlapping, tokens, "an id is used for two pairs"),
+    (typed_cross_entropy, training, "divided by the size of the vocabulary too"),
 ]
 
 
 @pytest.mark.parametrize(("typed", "module", "hint"), TYPED)
 def test_what_students_type_gets_the_hint(typed, module, hint):
     names = [name for name in MISTAKES if typed.__name__.startswith(f"typed_{name}")]
-    function = lambda *given, **options: typed(*given, **options)  # noqa: E731
-    function.__name__ = max(names, key=len)
-    assert hint in said_of(function, module).partition("\nin call")[0]
+    function = typed_in_place_of(getattr(module, max(names, key=len)), typed)
+    said = said_of(function, module).partition("\nin call")[0]
+    assert hint in said and "perhaps" not in said
 
 
 def test_a_mask_of_minus_infinity_is_right():
@@ -389,6 +542,34 @@ def test_a_failure_says_where():
     ]
     said = said_of(linear_backward, gradients, "ko")
     assert "호출 1/2: linear_backward(" in said and "처음 다른 곳은 [1, 2]" in said
+
+
+def test_a_mask_of_minus_ten_thousand_hides_as_well():
+    """Hugging Face's first GPT-2 had it: no weight is left of what is so far below the others."""
+
+    def causal_mask(n_q, n_k, dtype):
+        return np.triu(np.full((n_q, n_k), -1e4, dtype), 1 + n_k - n_q)
+
+    check(causal_mask, calls_of(kernels, "causal_mask"))
+
+
+def test_ids_in_the_wrong_order_do_not_pass():
+    def generate(inputs, params, n_head, n_tokens_to_generate):
+        return reference.generate(inputs, params, n_head, n_tokens_to_generate)[::-1]
+
+    assert said_of(generate, reference)
+
+
+def test_a_mask_of_another_dtype_is_told_in_its_line():
+    said = said_of(typed_in_place_of(kernels.causal_mask, typed_causal_mask), kernels).splitlines()
+    assert said[-1] == "the result has dtype float64, should have float32"
+
+
+def typed_in_place_of(right, typed):
+    """A student's function under the name of the right one."""
+    function = lambda *given, **options: typed(*given, **options)  # noqa: E731
+    function.__name__ = right.__name__
+    return function
 
 
 def test_a_mistake_that_nobody_knows_is_shown_bare():
@@ -489,6 +670,97 @@ def test_errors_and_arguments_that_change():
         return reference.mha(x, c_attn, c_proj, n_head)
 
     assert said_of(mha, kernels).startswith("mha: it doesn't take scale yet")
+
+
+def test_an_error_inside_of_a_function_is_not_taken_for_its_own_signature():
+    def transformer_block(x, mlp, attn, ln_1, ln_2, n_head, *, eps=1e-5, act=gelu):
+        return x + kernels.linear(x, **mlp["c_fc"], eps=eps)
+
+    said = said_of(transformer_block, kernels).splitlines()[0]
+    assert "stops with an error: TypeError: linear() got an unexpected keyword" in said
+
+    def ffn(x, c_fc, c_proj, *, act=gelu):
+        return kernels.linear(act(kernels.linear(x, c_fc)), c_proj)
+
+    said = said_of(ffn, kernels).splitlines()
+    assert said[0] == "ffn: linear is called without 'b': two stars hand on what a dict holds, " \
+        "as in linear(x, **c_fc)"  # fmt: skip
+    assert said[1].startswith("it stops with an error: TypeError: linear() missing 1")
+    assert "별 두 개로" in said_of(ffn, kernels, "ko")
+
+    def mha(x, c_attn, c_proj, n_head):
+        return reference.mha(x, c_attn, c_proj)
+
+    assert said_of(mha, reference).startswith("mha: it stops with an error: TypeError: mha() miss")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x, y: ([*x], y), "inputs is a list where one array is due"),
+        (lambda x, y: (x, [*y]), "targets is a list where one array is due"),
+        (lambda x, y: (x, y, y), "it gives 3 things back, and should give 2: inputs, targets"),
+    ],
+)
+def test_parts_of_what_is_given_back_are_told_by_name(change, said):
+    def batch_at(ids, starts, n_ctx):
+        return change(*training.batch_at(ids, starts, n_ctx))
+
+    assert said_of(batch_at, training).startswith(f"batch_at: {said}")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda merges: [*merges], "it gives a list or a tuple where one thing is due"),
+        (lambda merges: merges | {(7, 8): 9}, "it gives (7, 8) back, which nobody asked for"),
+        (lambda merges: {(7, 8): 256, (9, 9): 257},
+         "it gives (7, 8), (9, 9) back in the place of (108, 111), (32, 256)"),
+    ],
+)  # fmt: skip
+def test_keys_that_a_dict_lacks_or_has_too_many_are_told(change, said):
+    def learn_merges(text, n_merges):
+        return change(tokens.learn_merges(text, n_merges))
+
+    assert said_of(learn_merges, tokens).startswith(f"learn_merges: {said}")
+
+
+def test_a_gradient_that_is_not_given_back_is_named():
+    def block_backward(*given, **options):
+        dx, grads = gradients.block_backward(*given, **options)
+        return dx, grads | {"ln_2": {"g": grads["ln_2"]["g"]}}
+
+    assert said_of(block_backward, gradients).startswith("block_backward: it gives no grads.ln_2.b")
+
+    def block_backward(*given, **options):
+        return gradients.block_backward(*given, **options)[::-1]
+
+    said = "block_backward: it gives dx.attn.c_attn.b, dx.attn.c_attn.w, "
+    assert said_of(block_backward, gradients).startswith(said)
+
+
+@pytest.mark.filterwarnings("error")
+def test_minus_infinity_in_the_wrong_place_is_no_overflow():
+    def causal_mask(n_q, n_k, dtype):
+        mask = kernels.causal_mask(n_q, n_k, dtype)
+        mask[1, 0] = -np.inf
+        return mask
+
+    said = "causal_mask: the result has -inf at [1, 0], which should keep its number"
+    assert said_of(causal_mask, kernels).startswith(said)
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_without_a_number_to_compare_warn_of_nothing():
+    def softmax_backward(dy, y):
+        return y * (dy - (dy * y * y).sum(axis=-1, keepdims=True))
+
+    assert said_of(softmax_backward, gradients).startswith("softmax_backward: row 0 of the result")
+
+    def keep_top_p(logits, p):
+        return generation.keep_top_p(logits, p) - 0.3 * (logits > 0.5)
+
+    assert said_of(keep_top_p, generation).startswith("keep_top_p: it gives\n")
 
 
 def test_a_blank_function_that_another_needs_is_named():
