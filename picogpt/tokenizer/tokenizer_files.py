@@ -28,6 +28,8 @@ AROUND = "it puts tokens around every text"
 PROCESSORS_AROUND = ("BertProcessing", "RobertaProcessing")  # of a tokenizer.json; they do so
 CLASSES_AROUND = ("Roberta", "Bart")  # transformers' classes of byte-level BPE that do so
 
+# the order in which transformers numbers the tokens of roles that have no id yet
+ROLES = [f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")]
 ROLE_LISTS = ("additional_special_tokens", "extra_special_tokens")  # the second since 2025
 FLAGS = ("special", "single_word", "lstrip", "rstrip", "normalized")
 
@@ -235,8 +237,10 @@ def read_roles(folder, config):
     older = {}
     if "added_tokens_decoder" not in config:
         older = read_object(folder / "special_tokens_map.json", {})
+    said = config | older
     roles = {}
-    for name, token in (config | older).items():
+    for name in sorted(said, key=lambda name: ROLES.index(name) if name in ROLES else len(ROLES)):
+        token = said[name]
         if name in ROLE_LISTS and token:
             several = list(token.values()) if isinstance(token, dict) else token
             roles[ROLE_LISTS[0]] = [content_of(one) for one in several]

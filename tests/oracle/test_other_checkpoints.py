@@ -147,11 +147,12 @@ def test_roles_of_tokens_that_stand_in_the_vocabulary_alone(tmp_path):
     save_encoder(small_encoder(), tmp_path)
     vocab = small_encoder().vocab | {"<s>": 267, "</s>": 268}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
-    said = json.dumps({"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<s>"})
+    said = {"unk_token": "<s>", "pad_token": "<p>", "sep_token": "<sep>", "eos_token": "</s>"}
+    said = json.dumps(said | {"bos_token": "<s>", "cls_token": "<c>"})  # three have no id there
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         (tmp_path / name).write_text(said)
     theirs = transformers.GPT2TokenizerFast.from_pretrained(tmp_path)
-    text = "<s>low the<s> end</s>"
+    text = "<s>low the<s> end</s><c><p><sep>"
     assert load_encoder(tmp_path).encode(text, allow_special=True) == theirs(text)["input_ids"]
 
 

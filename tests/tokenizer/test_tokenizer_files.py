@@ -231,6 +231,17 @@ def test_what_has_a_role_is_special_and_gets_an_id(tmp_path, file):
     assert (said["bos_token"], said["eos_token"]) == ("<s>", None)
 
 
+@pytest.mark.parametrize("file", ["special_tokens_map.json", "tokenizer_config.json"])
+def test_tokens_without_ids_are_numbered_in_transformers_order_of_roles(tmp_path, file):
+    order = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token"]
+    roles = {"additional_special_tokens": ["<more>"], "mask_token": "<mask_token>"}
+    roles |= {name: f"<{name}>" for name in sorted(order)}
+    (write_pair(tmp_path) / file).write_text(json.dumps(roles))
+    ids = load_encoder(tmp_path).added_tokens
+    texts = [*(f"<{name}>" for name in order), "<mask_token>", "<more>"]
+    assert [ids[text] for text in texts] == list(range(262, 270))
+
+
 def test_the_end_of_a_text_is_the_eos_token_where_no_endoftext_is(tmp_path):
     vocab = {token: id for token, id in VOCAB.items() if token != "<|endoftext|>"}
     write_pair(tmp_path, vocab | {"</s>": 261})
