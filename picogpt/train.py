@@ -337,13 +337,12 @@ def new_model(encoder, sizes, seed):
 def texts(first, shares, finish, valid, n_ctx, find_lines, find_documents):
     """The Texts that windows are cut from: those of most steps, those of the finish, validation's.
 
-    The first two are lists.
-    `first` is a list of ids `[n_tokens]`, one for each of the shares. `finish` and `valid` are ids
-    or None. Without finish the last steps go on with the first; without valid the last 2 % of the
-    first are kept for validation. Windows begin where find_lines(ids) says that lines begin, or, if
-    one is near, where find_documents(ids) says that a document does; without either, anywhere.
-    Raises DataError, with the flag to change, for a text that is too
-    short.
+    The first two are lists. `first` is a list of ids `[n_tokens]`, one for each of the shares.
+    `finish` and `valid` are ids or None. Without finish the last steps go on with the first;
+    without valid the last 2 % of the first are kept for validation. Windows begin where
+    find_lines(ids) says that lines begin, or, if one is near, where find_documents(ids) says that a
+    document does; without either, anywhere. Raises DataError, with the flag to change, for a text
+    that is too short.
     """
 
     def text(name, ids, n_needed, share=1):

@@ -79,7 +79,8 @@ def environment(variables):
 def run_all(executor, f, calls):
     """Yield (key, f(*args)) for each of calls, {key: args}, in the order in which they are done.
 
-    Raises PicoGPTError where a worker fails; calls that have not begun by then are cancelled.
+    A call that fails is made once more. Raises PicoGPTError where it fails again, or at once where
+    the error is one of ours; calls that have not begun by then are cancelled.
     """
     futures = {}
     try:

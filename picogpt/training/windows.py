@@ -65,11 +65,10 @@ def windows_of(text, first, n_windows, n_ctx, seed):
     if text.lines is not None:
         starts = next_lines(starts, text.lines, len(tokens) - n_ctx)
     if text.documents is not None:
-        end = len(tokens) - n_ctx
-        starts = next_documents(starts, text.documents, n_ctx, end)
+        starts, found = next_documents(starts, text.documents, n_ctx, len(tokens) - n_ctx)
         # every second window leaves <|endoftext|> out, as a prompt does
         odd = np.arange(first, first + n_windows) % 2
-        starts = np.minimum(starts + odd * np.isin(starts, text.documents), end - 1)
+        starts = starts + odd * found
     return np.stack([tokens[i : i + n_ctx + 1] for i in starts]).astype(np.int64)
 
 
@@ -84,11 +83,13 @@ def next_lines(starts, lines, end):
 
 
 def next_documents(starts, documents, n_ctx, end):
-    """For each of the starts `[n]`, where the first document in its window begins: `[n]`.
+    """For each of the starts `[n]`, where the first document in its window begins; and if one does.
 
-    A start stays where no document begins in its window. `documents` `[n_documents]` are the places
-    of all <|endoftext|>, in order; those from `end - 1` on don't count.
+    Both are `[n]`; a start stays where no document begins in its window. `documents`
+    `[n_documents]` are the places of all <|endoftext|>, in order; those from `end - 1` on don't
+    count.
     """
     firsts = np.append(documents[documents + 1 < end], end + n_ctx)  # the last is never near enough
     nearest = firsts[np.searchsorted(firsts, starts)]
-    return np.where(nearest < starts + n_ctx, nearest, starts)
+    found = nearest < starts + n_ctx
+    return np.where(found, nearest, starts), found
